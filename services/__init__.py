@@ -1,0 +1,1 @@
+"""The two services, and the chassis that they share."""

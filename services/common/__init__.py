@@ -1,0 +1,1 @@
+"""The chassis: settings, errors, interceptors, server, logging. Knows no service."""

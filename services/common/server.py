@@ -1,0 +1,103 @@
+"""Runs a grpc.aio server: health, reflection, one ready line, and a drain on SIGTERM or Ctrl-C.
+
+Knows no service: the caller adds its servicers and says what draining means.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.interceptors import ErrorInterceptor
+
+log = logging.getLogger(__name__)
+
+# Upload and Read move chunks of up to 2 MiB; the rest of the allowance is the message around them.
+MAX_MESSAGE_BYTES = 4 << 20
+
+GRPC_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+]
+
+
+async def _nothing() -> None:
+    return None
+
+
+class Server:
+    """One gRPC server with health and reflection.
+
+    `add` registers servicers with the inner server before `start`; health is NOT_SERVING until
+    `set_serving(True)`. `run_until_stopped` returns after a drain of at most `grace_s`.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        service_name: str,
+        *,
+        grace_s: float = 30.0,
+        interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
+    ) -> None:
+        self._listen = listen
+        self._service_name = service_name
+        self._grace_s = grace_s
+        self._health = health.aio.HealthServicer()
+        self.inner = grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=GRPC_OPTIONS)
+        self.address = ""
+        self._stop = asyncio.Event()
+
+    async def start(self) -> str:
+        """Binds and serves, NOT_SERVING at first. Returns HOST:PORT as bound. Raises OSError if it cannot."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.inner)
+        reflection.enable_server_reflection(
+            (self._service_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self.inner
+        )
+        await self.set_serving(False)
+        try:
+            port = self.inner.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._listen}: is another process using the port?") from error
+        self.address = f"{self._listen.rpartition(':')[0]}:{port}"
+        await self.inner.start()
+        return self.address
+
+    async def set_serving(self, serving: bool) -> None:
+        """Sets the health of the server and of its service."""
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", self._service_name):
+            await self._health.set(name, status)
+
+    def stop(self) -> None:
+        """Asks `run_until_stopped` to drain and return. Safe to call from a signal handler."""
+        self._stop.set()
+
+    async def run_until_stopped(self, drain: Callable[[], Awaitable[Any]] = _nothing) -> None:
+        """Serves until SIGTERM, SIGINT or `stop`; then NOT_SERVING, `drain()`, and a graceful stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self._stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        log.info("draining, at most %.0f s", self._grace_s)
+        await self.set_serving(False)
+        try:
+            await asyncio.wait_for(drain(), self._grace_s)
+        except TimeoutError:
+            log.warning("the drain took longer than %.0f s; cancelling what is left", self._grace_s)
+        await self.inner.stop(grace=1.0)
+        log.info("stopped")

@@ -1,0 +1,119 @@
+"""Reads a service's settings from flags, then MULTILORA_* variables, then defaults.
+
+The only place that reads the environment. A settings class is a frozen dataclass whose fields
+carry `metadata={"help": ...}`; `parse` makes the flags, their help and their checks from it.
+"""
+
+import argparse
+import dataclasses
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+
+
+def setting(default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[str] | None = None) -> Any:
+    """A settings field with its help line; without `default` the flag is required."""
+    metadata = {"help": help, "choices": choices}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(
+    settings: type[S],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    environ: Mapping[str, str] | None = None,
+) -> S:
+    """`settings` filled from `argv`, then the environment. Exits with a usage message on bad input.
+
+    A field `pool_bytes` is `--pool-bytes` and MULTILORA_POOL_BYTES; sizes take KiB, MiB, GiB.
+    The class's __post_init__ may raise ValueError: its text becomes the usage error.
+    """
+    environ = os.environ if environ is None else environ
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    hints = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        _add_flag(parser, field, hints[field.name], environ)
+    values = vars(parser.parse_args(list(argv)))
+    try:
+        return settings(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _add_flag(
+    parser: argparse.ArgumentParser,
+    field: "dataclasses.Field[Any]",
+    hint: Any,
+    environ: Mapping[str, str],
+) -> None:
+    flag, variable = "--" + field.name.replace("_", "-"), "MULTILORA_" + field.name.upper()
+    default = field.default
+    required = default is dataclasses.MISSING and variable not in environ
+    shown = "required" if default is dataclasses.MISSING else f"default: {default}"
+    help_line = f"{field.metadata['help']} ({shown}; {variable})".replace("%", "%%")
+    kind = _plain_type(hint)
+    value: Any = None if default is dataclasses.MISSING else default
+    if variable in environ:
+        value = environ[variable]
+    if kind is bool:
+        if isinstance(value, str):
+            value = value.lower() in ("1", "true", "yes", "on")
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value, help=help_line)
+        return
+    convert = parse_bytes if field.name.endswith("_bytes") else kind
+    parser.add_argument(
+        flag,
+        type=convert,
+        default=value,
+        required=required,
+        choices=field.metadata["choices"],
+        help=help_line,
+        metavar=field.name.upper() if not field.metadata["choices"] else None,
+    )
+
+
+def _plain_type(hint: Any) -> Any:
+    if isinstance(hint, UnionType):
+        (hint,) = (member for member in hint.__args__ if member is not type(None))
+    return hint
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as `1073741824`, `512MiB` or `2GiB`, in bytes. Raises ArgumentTypeError."""
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
+    number, unit = text.strip(), 1
+    for suffix, factor in units.items():
+        if number.endswith(suffix):
+            number, unit = number.removesuffix(suffix).strip(), factor
+            break
+    try:
+        value = int(float(number) * unit)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or a number with KiB, MiB or GiB")
+    return value
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[v6]:PORT`; port 0 asks for any free port. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is no address: give HOST:PORT, for example 127.0.0.1:7001")
+    return host.strip("[]"), int(port)
+
+
+def existing_dir(path: Path, field: str) -> Path:
+    """`path` if it is a directory. Raises ValueError naming the flag."""
+    if not path.is_dir():
+        raise ValueError(f"--{field}: {path} is not a directory")
+    return path

@@ -1,0 +1,1 @@
+"""Streams tokens of one base model and any number of LoRA adapters over it."""
