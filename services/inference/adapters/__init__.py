@@ -1,0 +1,1 @@
+"""Makes an AdapterKey resident: store -> disk -> host -> pool pages, off the engine's loop."""

@@ -1,0 +1,1 @@
+"""Batch -> logits: one decoder for the Llama family, with LoRA at every linear site."""

@@ -1,0 +1,66 @@
+"""Settings of the inference service: what `multilora serve --help` lists."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.settings import existing_dir, parse_address, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a server is started with; checked when made (ValueError names the flag)."""
+
+    model: Path = setting(help="model directory: config.json, safetensors, tokenizer.json")
+    store: str = setting("127.0.0.1:7001", help="address of the adapter store")
+    listen: str = setting("127.0.0.1:7000", help="address to serve on; port 0 picks a free one")
+    base_model: str = setting("", help="name to register the model under; default: the directory's name")
+    device: str = setting("cpu", help="where to compute", choices=("cpu", "cuda"))
+    dtype: str = setting(
+        "", help="default: float32 on cpu, bfloat16 on cuda", choices=("", "float32", "bfloat16")
+    )
+    pool_bytes: int = setting(
+        0, help="size of the page pool; 0: 256 MiB on cpu, most of what is free on cuda"
+    )
+    page_tokens: int = setting(16, help="tokens of KV that one page holds")
+    host_cache_bytes: int = setting(1 << 30, help="host memory for adapters that are not in the pool")
+    cache_dir: Path | None = setting(None, help="directory for fetched adapters; default: a temporary one")
+    disk_cache_bytes: int = setting(16 << 30, help="disk space for fetched adapters")
+    max_rank: int = setting(64, help="adapters over this rank are refused")
+    max_context_tokens: int = setting(0, help="prompt and output together; 0: what the model was made for")
+    max_batch_tokens: int = setting(2048, help="tokens of one step, prefill and decode together")
+    max_batch_requests: int = setting(256, help="requests that run at once")
+    max_queue: int = setting(1024, help="requests that may wait; more are refused with RESOURCE_EXHAUSTED")
+    fetch_threads: int = setting(4, help="adapters fetched at once")
+    threads: int = setting(0, help="CPU threads for the model; 0: one a core")
+    drain_grace_s: float = setting(30.0, help="how long running streams may go on after SIGTERM")
+    log_level: str = setting("info", help="least level logged", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        existing_dir(self.model, "model")
+        parse_address(self.store)
+        parse_address(self.listen)
+        for name in (
+            "page_tokens",
+            "max_rank",
+            "max_batch_tokens",
+            "max_batch_requests",
+            "max_queue",
+            "fetch_threads",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")
+        for name in ("max_context_tokens", "threads", "drain_grace_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')}: must not be negative")
+        if self.page_tokens & (self.page_tokens - 1):
+            raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
+
+    @property
+    def base_model_name(self) -> str:
+        """The name this model registers under."""
+        return self.base_model or self.model.resolve().name
+
+    @property
+    def dtype_name(self) -> str:
+        """The dtype with the device's default filled in."""
+        return self.dtype or ("bfloat16" if self.device == "cuda" else "float32")
