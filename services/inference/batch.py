@@ -4,11 +4,24 @@ Legend: T tokens of the step, N sequences, P pages of the longest sequence, M ro
 Must not know requests, scheduling policy or models.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from kernels.segments import Segments
+from kernels.segments import Segments, make_segments
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Consecutive tokens of one sequence, the first at position `start`, and its pages in token order."""
+
+    token_ids: Sequence[int]
+    start: int
+    pages: Sequence[int]
+    adapter_index: int
+    wants_logits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +47,43 @@ class Batch:
     def num_tokens(self) -> int:
         """Rows of the step."""
         return self.query_starts[-1]
+
+
+def make_batch(slices: Sequence[Slice], page_tokens: int, device: torch.device) -> Batch:
+    """The batch of `slices`, in their order: put slices of one adapter side by side."""
+    token_ids: list[int] = []
+    positions: list[int] = []
+    kv_slots: list[int] = []
+    query_starts, context_lens, sample_rows = [0], [], []
+    for part in slices:
+        stop = part.start + len(part.token_ids)
+        token_ids += part.token_ids
+        positions += range(part.start, stop)
+        kv_slots += (
+            part.pages[position // page_tokens] * page_tokens + position % page_tokens
+            for position in range(part.start, stop)
+        )
+        query_starts.append(len(token_ids))
+        context_lens.append(stop)
+        if part.wants_logits:
+            sample_rows.append(len(token_ids) - 1)
+    num_pages = [-(-length // page_tokens) for length in context_lens]
+    widest = max(num_pages)
+    page_table = [
+        [*part.pages[:used], *[0] * (widest - used)] for part, used in zip(slices, num_pages, strict=True)
+    ]
+    return Batch(
+        token_ids_T=_to_device(token_ids, device),
+        positions_T=_to_device(positions, device),
+        kv_slots_T=_to_device(kv_slots, device),
+        query_starts=tuple(query_starts),
+        context_lens=tuple(context_lens),
+        page_table_NP=_to_device(page_table, device),
+        sample_rows_M=_to_device(sample_rows, device),
+        token_segments=make_segments([(p.adapter_index, len(p.token_ids)) for p in slices], device),
+        sample_segments=make_segments([(p.adapter_index, 1) for p in slices if p.wants_logits], device),
+    )
+
+
+def _to_device(values: Iterable[int] | list[list[int]], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)

@@ -33,9 +33,13 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Drop this request at the next step. Finished(CANCELLED) follows unless it had ended already."""
+    """Drop this request at the next step. Finished(reason) follows unless it had ended already.
+
+    `reason` is STOP when the front end found a stop string: that is no cancellation.
+    """
 
     request_id: str
+    reason: FinishReason = FinishReason.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

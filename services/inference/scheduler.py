@@ -1,0 +1,259 @@
+"""Which requests run next, on how many tokens, and whose pages they get.
+
+Order is priority, then arrival. Decodes come first, then prefill chunks, then new admissions, until
+the step's tokens are spent. A request waits for its own adapter only; but the first one that lacks
+nothing except pages stops the admission of those behind it, so that it gets the next pages freed:
+no request starves, resident adapter or not. When a running request lacks a page, idle adapters go
+first (least recently used), then the running request that is last in order: it is recomputed later.
+
+Must not know torch, gRPC or the wire. Continuous batching: Yu et al. 2022 (Orca); preemption by
+recompute: Kwon et al. 2023 (vLLM).
+"""
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapters.residency import Io, Residency
+from services.inference.kv_cache import KvCache
+from services.inference.messages import ResidencyState
+from services.inference.page_pool import PagePool
+from services.inference.request import AdapterKey
+from services.inference.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens start..start+num_tokens-1 of a sequence, computed in one step."""
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the step computes the sequence's last known token, and so samples the next."""
+        return self.start + self.num_tokens == self.sequence.num_tokens
+
+
+@dataclass(slots=True)
+class Plan:
+    """One step: what to compute, the I/O to start, and the requests that cannot go on."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    io: list[Io] = field(default_factory=list)
+    failed: list[tuple[Sequence, ServiceError]] = field(default_factory=list)
+    budget: int = 0
+
+    @property
+    def num_adapters(self) -> int:
+        """Different adapters in the batch, the base model not counted."""
+        return len({chunk.sequence.adapter_key for chunk in self.chunks} - {None})
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.order
+
+
+class Scheduler:
+    """Waiting and running requests; `schedule` makes the next step's Plan."""
+
+    def __init__(
+        self,
+        pool: PagePool,
+        kv_cache: KvCache,
+        residency: Residency,
+        *,
+        max_batch_tokens: int,
+        max_batch_requests: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._kv = kv_cache
+        self._residency = residency
+        self._max_batch_tokens = max_batch_tokens
+        # One token a step for each running request must fit the step.
+        self._max_running = min(max_batch_requests, max_batch_tokens)
+        self._clock = clock
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self.num_preemptions = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that do not run."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that hold pages."""
+        return len(self._running)
+
+    def add(self, sequence: Sequence) -> list[Io]:
+        """Queues a new request; returns the fetch of its adapter, if it needs one."""
+        insort(self._waiting, sequence, key=_order)
+        if sequence.request.adapter is None:
+            return []
+        return self._residency.require(sequence.request.adapter, sequence.id)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Drops a request wherever it is and gives back all that it holds."""
+        key = sequence.adapter_key
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._kv.release(sequence.id)
+            if key is not None:
+                self._residency.stop(key, sequence.id)
+        else:
+            self._waiting.remove(sequence)
+            if key is not None:
+                self._residency.leave(key, sequence.id)
+
+    def on_adapter_ready(self, key: AdapterKey) -> None:
+        """Notes when the requests that wait for `key` stopped waiting for it."""
+        now_s = self._clock()
+        for sequence in self._waiting:
+            if sequence.adapter_key == key and sequence.adapter_ready_s is None:
+                sequence.adapter_ready_s = now_s
+
+    def schedule(self) -> Plan:
+        """The next step. Takes pages, picks loads and evictions; the caller does the I/O."""
+        plan = Plan(budget=self._max_batch_tokens)
+        decodes = [sequence for sequence in self._running if sequence.num_pending == 1]
+        prefills = [sequence for sequence in self._running if sequence.num_pending > 1]
+        for sequence in (*decodes, *prefills):
+            self._continue(sequence, plan)
+        self._admit(plan)
+        return plan
+
+    def _continue(self, sequence: Sequence, plan: Plan) -> None:
+        if sequence not in self._running or plan.budget == 0:
+            return
+        num_tokens = min(sequence.num_pending, plan.budget)
+        if self._make_room(sequence, sequence.num_computed + num_tokens, plan):
+            self._take(sequence, num_tokens, plan)
+
+    def _take(self, sequence: Sequence, num_tokens: int, plan: Plan) -> None:
+        plan.chunks.append(Chunk(sequence, sequence.num_computed, num_tokens))
+        plan.budget -= num_tokens
+
+    def _make_room(self, sequence: Sequence, num_tokens: int, plan: Plan) -> bool:
+        while not self._kv.grow(sequence.id, num_tokens):
+            if self._evict_for(sequence, num_tokens, plan):
+                continue
+            victim = self._last_unplanned(plan)
+            if victim is not sequence:
+                self._preempt(victim)
+            elif len(self._running) > 1 or self._residency.is_loading:
+                # Others run or load, so pages will come free: this one is recomputed then.
+                self._preempt(sequence)
+                return False
+            else:
+                self._fail_for_pages(sequence, plan)
+                return False
+        return True
+
+    def _evict_for(self, sequence: Sequence, num_tokens: int, plan: Plan) -> bool:
+        num_pages = self._kv.pages_short(sequence.id, num_tokens)
+        plan.io += self._residency.evict_idle(num_pages)
+        return self._pool.num_free >= num_pages
+
+    def _last_unplanned(self, plan: Plan) -> Sequence:
+        planned = {chunk.sequence.id for chunk in plan.chunks}
+        return next(sequence for sequence in reversed(self._running) if sequence.id not in planned)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._kv.release(sequence.id)
+        sequence.num_computed = 0
+        if sequence.adapter_key is not None:
+            self._residency.requeue(sequence.adapter_key, sequence.id)
+        insort(self._waiting, sequence, key=_order)
+        self.num_preemptions += 1
+
+    def _admit(self, plan: Plan) -> None:
+        for sequence in tuple(self._waiting):
+            if plan.budget == 0 or len(self._running) >= self._max_running:
+                return
+            if not self._adapter_is_ready(sequence, plan):
+                if self._lacks_only_pages(sequence):
+                    self._fail_if_hopeless(sequence, plan)
+                    return
+                continue
+            if not self._start(sequence, plan):
+                self._fail_if_hopeless(sequence, plan)
+                return
+
+    def _adapter_is_ready(self, sequence: Sequence, plan: Plan) -> bool:
+        key = sequence.adapter_key
+        if key is None:
+            return True
+        error = self._residency.error(key)
+        if error is not None:
+            plan.failed.append((sequence, error))
+            return False
+        if self._residency.state(key) is ResidencyState.HOST:
+            plan.io += self._residency.try_load(key) or []
+        return self._residency.state(key) is ResidencyState.DEVICE
+
+    def _lacks_only_pages(self, sequence: Sequence) -> bool:
+        key = sequence.adapter_key
+        return (
+            key is not None
+            and self._residency.error(key) is None
+            and self._residency.state(key) is ResidencyState.HOST
+        )
+
+    def _start(self, sequence: Sequence, plan: Plan) -> bool:
+        key = sequence.adapter_key
+        if key is not None:
+            # Running first, so that making room cannot evict the adapter this is for.
+            self._residency.start(key, sequence.id)
+        if not self._has_headroom(sequence, plan) or not self._kv.grow(sequence.id, sequence.num_tokens):
+            if key is not None:
+                self._residency.requeue(key, sequence.id)
+            return False
+        self._waiting.remove(sequence)
+        insort(self._running, sequence, key=_order)
+        if sequence.started_s is None:
+            sequence.started_s = self._clock()
+        self._take(sequence, min(sequence.num_pending, plan.budget), plan)
+        return True
+
+    def _has_headroom(self, sequence: Sequence, plan: Plan) -> bool:
+        # A page for each running request on top: else the newcomer is preempted a few steps later.
+        num_pages = self._kv.pages_short(sequence.id, sequence.num_tokens) + len(self._running)
+        if self._pool.num_free < num_pages:
+            plan.io += self._residency.evict_idle(num_pages)
+        return self._pool.num_free >= num_pages
+
+    def _fail_if_hopeless(self, sequence: Sequence, plan: Plan) -> None:
+        if not self._running and not self._residency.is_loading:
+            self._fail_for_pages(sequence, plan)
+
+    def _fail_for_pages(self, sequence: Sequence, plan: Plan) -> None:
+        message = (
+            f"the request and its adapter do not fit the pool of {self._pool.num_pages} pages even alone: "
+            "send fewer tokens, unpin adapters, or start the server with a larger --pool-bytes"
+        )
+        error = ServiceError(Code.RESOURCE_EXHAUSTED, Reason.POOL_TOO_SMALL, message)
+        plan.failed.append((sequence, error))
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless queues are ordered and disjoint and only the running hold pages."""
+        for queue in (self._waiting, self._running):
+            assert queue == sorted(queue, key=_order), "a queue is out of order"
+        assert not {s.id for s in self._waiting} & {s.id for s in self._running}, "both waiting and running"
+        for sequence in self._waiting:
+            assert not self._kv.pages(sequence.id), f"{sequence.id} waits and holds pages"
+            assert sequence.num_computed == 0, f"{sequence.id} waits with computed tokens"
+        for sequence in self._running:
+            room = len(self._kv.pages(sequence.id)) * self._kv.page_tokens
+            assert sequence.num_computed <= room, f"{sequence.id} computed more tokens than it has room for"
+        self._kv.check_integrity()
+        self._pool.check_integrity()
+        self._residency.check_integrity()
+
+    def __repr__(self) -> str:
+        return f"Scheduler(waiting={self.num_waiting}, running={self.num_running})"
