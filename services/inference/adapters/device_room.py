@@ -1,0 +1,114 @@
+"""Pages and table rows of the adapters in the pool, and which of them could be given up.
+
+Adapters that no request runs stay until their room is wanted, least recently used first. Must not
+know host copies, fetches or who waits why.
+"""
+
+from collections.abc import Iterable
+
+from services.inference.adapters.entry import ON_DEVICE, Entry
+from services.inference.messages import ResidencyState
+from services.inference.page_pool import PagePool, PageUse
+from services.inference.request import AdapterKey
+
+
+class DeviceRoom:
+    """The share of `pool` that holds adapters, with one of `num_table_rows` table rows each."""
+
+    def __init__(self, pool: PagePool, num_table_rows: int) -> None:
+        self.pool = pool
+        self.num_loading = 0
+        self.pinned_pages = 0
+        self._num_table_rows = num_table_rows
+        self._free_rows = list(range(num_table_rows - 1, -1, -1))
+        self._idle: dict[AdapterKey, Entry] = {}
+        self._idle_pages = 0
+        self._pinned: dict[AdapterKey, int] = {}
+
+    @property
+    def num_placed(self) -> int:
+        """Adapters that have pages."""
+        return self._num_table_rows - len(self._free_rows)
+
+    def could_hold(self, num_pages: int, extra_rows: int = 0) -> bool:
+        """Whether `num_pages` and `extra_rows` are free, or would be with every idle adapter gone."""
+        rows = len(self._free_rows) + len(self._idle)
+        return self.pool.num_free + self._idle_pages >= num_pages and rows >= extra_rows
+
+    def victims(self, num_pages: int, extra_rows: int = 0) -> list[Entry] | None:
+        """Whom to evict so that `num_pages` and `extra_rows` are free; None if that cannot be reached.
+
+        Adapters that somebody waits for go last; otherwise the least recently used goes first.
+        """
+        if not self.could_hold(num_pages, extra_rows):
+            return None
+        pages_short = num_pages - self.pool.num_free
+        rows_short = extra_rows - len(self._free_rows)
+        chosen: list[Entry] = []
+        for entry in sorted(self._idle.values(), key=lambda entry: entry.is_wanted):
+            if pages_short <= 0 and rows_short <= 0:
+                break
+            chosen.append(entry)
+            pages_short -= entry.num_pages
+            rows_short -= 1
+        return chosen
+
+    def place(self, entry: Entry) -> None:
+        """Gives `entry` pages and a row, which must be free, and makes it LOADING."""
+        pages = self.pool.allocate(entry.num_pages, PageUse.ADAPTER)
+        assert pages is not None, "no room: ask victims() first"
+        entry.pages, entry.adapter_index = pages, self._free_rows.pop()
+        entry.state = ResidencyState.LOADING
+        self.num_loading += 1
+
+    def loaded(self, entry: Entry) -> None:
+        """Makes `entry` DEVICE: its weights have arrived."""
+        entry.state = ResidencyState.DEVICE
+        self.num_loading -= 1
+
+    def vacate(self, entry: Entry, state: ResidencyState) -> int:
+        """Takes pages and row from a DEVICE `entry`, makes it `state`, returns the row."""
+        assert entry.state is ResidencyState.DEVICE, f"{entry.key} is {entry.state}"
+        assert entry.adapter_index is not None
+        row = entry.adapter_index
+        self.pool.release(entry.pages)
+        self._free_rows.append(row)
+        entry.pages, entry.adapter_index, entry.state = (), None, state
+        self.note(entry)
+        return row
+
+    def note(self, entry: Entry) -> None:
+        """Keeps the idle and pinned sets true after any change of `entry`."""
+        if entry.is_evictable != (entry.key in self._idle):
+            if entry.is_evictable:
+                self._idle[entry.key] = entry
+                self._idle_pages += entry.num_pages
+            else:
+                del self._idle[entry.key]
+                self._idle_pages -= entry.num_pages
+        if entry.is_page_pinned != (entry.key in self._pinned):
+            if entry.is_page_pinned:
+                self._pinned[entry.key] = entry.num_pages
+                self.pinned_pages += entry.num_pages
+            else:
+                self.pinned_pages -= self._pinned.pop(entry.key)
+
+    def touch(self, entry: Entry) -> None:
+        """Makes `entry` the most recently used of the idle."""
+        if entry.key in self._idle:
+            self._idle[entry.key] = self._idle.pop(entry.key)
+
+    def check_integrity(self, entries: Iterable[Entry]) -> None:
+        """Raises AssertionError unless pages, rows, idle and pinned sets are what `entries` say."""
+        placed = [entry for entry in entries if entry.state in ON_DEVICE]
+        pages = [page for entry in placed for page in entry.pages]
+        assert len(set(pages)) == len(pages), "two adapters hold the same page"
+        assert len(pages) == self.pool.num_held(PageUse.ADAPTER), "adapter pages without an adapter"
+        assert all(len(entry.pages) == entry.num_pages for entry in placed), "pages short or over"
+        rows = [entry.adapter_index for entry in placed if entry.adapter_index is not None]
+        assert sorted([*rows, *self._free_rows]) == list(range(self._num_table_rows)), "table rows"
+        assert self.num_loading == sum(entry.state is ResidencyState.LOADING for entry in placed)
+        assert set(self._idle) == {entry.key for entry in placed if entry.is_evictable}, "idle set"
+        assert self._idle_pages == sum(entry.num_pages for entry in self._idle.values()), "idle pages"
+        assert set(self._pinned) == {entry.key for entry in placed if entry.is_page_pinned}, "pinned set"
+        assert self.pinned_pages == sum(self._pinned.values()), "pinned pages"

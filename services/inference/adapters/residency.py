@@ -1,0 +1,390 @@
+"""Where each adapter's weights are and who waits for them: the state machine of residency.
+
+    REMOTE -> FETCHING -> HOST -> LOADING -> DEVICE
+
+Owned by the engine's loop; every method is immediate. What must be read or copied is returned as a
+list of `Io`, to be executed in order; the answers come back by `on_fetched`, `on_fetch_failed` and
+`on_loaded`. I/O that falls due in a method that returns none (`stop`, `leave`, `requeue`) comes with
+the next that does: `try_operator_loads` is called once a step.
+
+Must not know torch, threads, files or the network. A page freed here may still be read by a step
+that was launched: the loader orders its copies behind that step.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from services.common.errors import Reason, ServiceError, not_found
+from services.inference.adapters import refusals
+from services.inference.adapters.device_room import DeviceRoom
+from services.inference.adapters.entry import Entry, LoadCall
+from services.inference.adapters.host_copies import HostCopies
+from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, FetchSource, Io, Load
+from services.inference.adapters.residency_counters import ResidencyCounters
+from services.inference.messages import AdapterInfo, Freed, ResidencyState
+from services.inference.page_pool import PagePool
+from services.inference.request import AdapterKey, ResolvedAdapter
+
+__all__ = ["ClearTable", "DropHost", "Fetch", "FetchSource", "Io", "Load", "Residency"]
+
+Completed = tuple[int, AdapterInfo | Freed | ServiceError]
+
+REMOTE, FETCHING, HOST = ResidencyState.REMOTE, ResidencyState.FETCHING, ResidencyState.HOST
+LOADING, DEVICE = ResidencyState.LOADING, ResidencyState.DEVICE
+
+
+class Residency:
+    """All adapters that are somewhere here, or wanted. Not thread-safe."""
+
+    def __init__(
+        self,
+        pool: PagePool,
+        num_table_rows: int,
+        host_capacity_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._device = DeviceRoom(pool, num_table_rows)
+        self._host = HostCopies(host_capacity_bytes)
+        self._entries: dict[AdapterKey, Entry] = {}
+        # Adapters with operator calls under way, so that a step need not look at all adapters.
+        self._called: dict[AdapterKey, None] = {}
+        self._io: list[Io] = []
+        self._completed: list[Completed] = []
+        self._counters = ResidencyCounters()
+
+    # ---- what the scheduler asks
+
+    def state(self, key: AdapterKey) -> ResidencyState:
+        """Where `key` is for a request that wants to start: FETCHING while an unload drains it."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return REMOTE
+        return FETCHING if entry.unloads else entry.state
+
+    def error(self, key: AdapterKey) -> ServiceError | None:
+        """Why `key` cannot be had for those who wait now; forgotten when the last of them left."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.error
+
+    def adapter_index(self, key: AdapterKey) -> int:
+        """The row of `key`, which must be LOADING or DEVICE, in the RankRowTable."""
+        index = self._entries[key].adapter_index
+        assert index is not None, f"{key} is not on the device"
+        return index
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether any adapter is being copied into the pool."""
+        return self._device.num_loading > 0
+
+    @property
+    def counters(self) -> ResidencyCounters:
+        """Counts since the start and gauges of now."""
+        return self._counters.with_gauges(self._host.held_bytes, self._device.num_placed)
+
+    def info(self) -> tuple[AdapterInfo, ...]:
+        """Every adapter known here, by version name."""
+        return tuple(
+            sorted((entry.info() for entry in self._entries.values()), key=lambda info: info.version_name)
+        )
+
+    # ---- requests
+
+    def require(self, adapter: ResolvedAdapter, request_id: str) -> list[Io]:
+        """Makes `request_id` wait for `adapter`, and fetches it if it is nowhere here."""
+        entry = self._entry(adapter)
+        assert request_id not in entry.waiting, f"{request_id} waits already"
+        assert request_id not in entry.running, f"{request_id} runs already"
+        self._counters.count_require(entry.state)
+        entry.waiting[request_id] = None
+        self._touch(entry)
+        return self._settled(entry)
+
+    def start(self, key: AdapterKey, request_id: str) -> None:
+        """Waiting -> running; `state(key)` must be DEVICE."""
+        assert self.state(key) is DEVICE, f"{key} is {self.state(key)}"
+        entry = self._entries[key]
+        del entry.waiting[request_id]
+        entry.running.add(request_id)
+        self._touch(entry)
+        self._device.note(entry)
+
+    def requeue(self, key: AdapterKey, request_id: str) -> None:
+        """Running -> waiting: the request was preempted."""
+        entry = self._entries[key]
+        entry.running.remove(request_id)
+        entry.waiting[request_id] = None
+        self._touch(entry)
+        self._settle(entry)
+
+    def stop(self, key: AdapterKey, request_id: str) -> None:
+        """Running -> gone."""
+        entry = self._entries[key]
+        entry.running.remove(request_id)
+        self._touch(entry)
+        self._settle(entry)
+
+    def leave(self, key: AdapterKey, request_id: str) -> None:
+        """Waiting -> gone."""
+        entry = self._entries[key]
+        del entry.waiting[request_id]
+        if not entry.waiting:
+            entry.error = None
+        self._settle(entry)
+
+    # ---- room in the pool
+
+    def try_load(self, key: AdapterKey) -> list[Io] | None:
+        """HOST -> LOADING, evicting idle adapters if need be; None if there is no room now.
+
+        If pins leave no room ever, None as well, and `error(key)` says so.
+        """
+        return self._take_io() if self._place(self._entries[key]) else None
+
+    def evict_idle(self, num_pages: int) -> list[Io]:
+        """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached."""
+        self._evict(self._device.victims(num_pages) or [])
+        return self._take_io()
+
+    # ---- I/O that ended
+
+    def on_fetched(self, key: AdapterKey, num_pages: int, host_bytes: int, source: FetchSource) -> list[Io]:
+        """FETCHING -> HOST: a copy of `host_bytes` that needs `num_pages` is in host memory."""
+        entry = self._entries[key]
+        assert entry.state is FETCHING, f"{key} is {entry.state}"
+        self._counters.count_fetch(source)
+        entry.state, entry.num_pages, entry.packed_bytes = HOST, num_pages, host_bytes
+        self._host.add(entry, host_bytes)
+        if num_pages >= self._pool.num_pages:
+            self._drop_host(entry)
+            self._refuse(entry, refusals.too_large(entry, self._pool.num_pages))
+        return self._settled(entry)
+
+    def on_fetch_failed(self, key: AdapterKey, error: ServiceError) -> list[Io]:
+        """FETCHING -> REMOTE; those who waited get `error`."""
+        entry = self._entries[key]
+        assert entry.state is FETCHING, f"{key} is {entry.state}"
+        self._counters.fetch_failures += 1
+        entry.state = REMOTE
+        self._refuse(entry, error)
+        return self._settled(entry)
+
+    def on_loaded(self, key: AdapterKey) -> list[Io]:
+        """LOADING -> DEVICE: the weights are in the pool and the table row is written."""
+        entry = self._entries[key]
+        assert entry.state is LOADING, f"{key} is {entry.state}"
+        self._device.loaded(entry)
+        self._touch(entry)
+        return self._settled(entry)
+
+    # ---- operator commands
+
+    def load(self, adapter: ResolvedAdapter, tier: ResidencyState, pin: bool, call_id: int) -> list[Io]:
+        """Brings `adapter` to `tier` (HOST or DEVICE), and keeps it there if `pin`."""
+        assert tier in (HOST, DEVICE), f"no tier to load to: {tier}"
+        entry = self._entry(adapter)
+        entry.loads[call_id] = LoadCall(tier, pin)
+        self._called[adapter.key] = None
+        self._touch(entry)
+        return self._settled(entry)
+
+    def unload(self, key: AdapterKey, tier: ResidencyState, call_id: int) -> list[Io]:
+        """Unpins `key`; once nothing runs on it, frees its pages, and its host copy too if `tier` is HOST.
+
+        Requests that wait, now or meanwhile, wait for that and then bring it here again.
+        """
+        assert tier in (HOST, DEVICE), f"no tier to unload: {tier}"
+        entry = self._entries.get(key)
+        if entry is None:
+            message = f"adapter {key[:12]} is neither in the pool nor in host memory: nothing to unload"
+            self._completed.append((call_id, not_found(Reason.ADAPTER_NOT_FOUND, message)))
+            return self._take_io()
+        entry.pin = None
+        self._fail_loads(entry, refusals.unloaded_meanwhile(entry))
+        entry.unloads[call_id] = tier
+        self._called[key] = None
+        return self._settled(entry)
+
+    def try_operator_loads(self) -> list[Io]:
+        """Loads what operators asked for and found no room for; also returns any I/O left over."""
+        for key in tuple(self._called):
+            self._settle(self._entries[key])
+        return self._take_io()
+
+    def take_completed(self) -> list[Completed]:
+        """The answers to operator commands since the last call, by call_id."""
+        completed, self._completed = self._completed, []
+        return completed
+
+    # ---- how an entry moves on by itself
+
+    def _entry(self, adapter: ResolvedAdapter) -> Entry:
+        entry = self._entries.get(adapter.key)
+        if entry is None:
+            entry = self._entries[adapter.key] = Entry(adapter, self._clock())
+        elif entry.state is REMOTE:
+            # The same weights may go by several names: fetch by one that was resolved just now.
+            entry.adapter = adapter
+        return entry
+
+    def _settled(self, entry: Entry) -> list[Io]:
+        self._settle(entry)
+        return self._take_io()
+
+    def _settle(self, entry: Entry) -> None:
+        """Takes every step that `entry` can take now; called after any change of it."""
+        self._device.note(entry)
+        if entry.unloads:
+            self._unload_if_drained(entry)
+        if not entry.unloads:
+            self._complete_loads(entry)
+            self._advance(entry)
+        self._device.note(entry)
+        if not entry.loads and not entry.unloads:
+            self._called.pop(entry.key, None)
+        if entry.state is REMOTE and not entry.is_wanted:
+            self._entries.pop(entry.key, None)
+        self._trim_host()
+
+    def _advance(self, entry: Entry) -> None:
+        if entry.state is REMOTE and entry.is_wanted and entry.error is None:
+            entry.state = FETCHING
+            self._io.append(Fetch(entry.adapter))
+        elif entry.state is HOST and entry.loads:
+            self._place(entry)
+
+    def _unload_if_drained(self, entry: Entry) -> None:
+        if entry.running or entry.state in (FETCHING, LOADING):
+            return
+        for call_id, tier in entry.unloads.items():
+            self._completed.append((call_id, self._free(entry, tier)))
+        entry.unloads.clear()
+
+    def _free(self, entry: Entry, tier: ResidencyState) -> Freed:
+        device_bytes = host_bytes = 0
+        if entry.state is DEVICE:
+            device_bytes = entry.packed_bytes
+            self._vacate(entry)
+        if tier is HOST and entry.host_bytes:
+            host_bytes = entry.host_bytes
+            self._drop_host(entry)
+        return Freed(device_bytes, host_bytes)
+
+    def _complete_loads(self, entry: Entry) -> None:
+        for call_id, call in tuple(entry.loads.items()):
+            refusal = self._pin_refusal(entry, call) if call.pin else None
+            reached = entry.state is DEVICE or (call.tier is HOST and entry.state in (HOST, LOADING))
+            if refusal is None and not reached:
+                continue
+            del entry.loads[call_id]
+            if call.pin and refusal is None:
+                entry.pin = self._pin_tier(entry, call)
+                self._device.note(entry)
+            self._completed.append((call_id, refusal or entry.info()))
+
+    def _pin_tier(self, entry: Entry, call: LoadCall) -> ResidencyState:
+        # Without a host copy, the pool is the only place where it can be kept.
+        if entry.pin is DEVICE or call.tier is DEVICE or not entry.host_bytes:
+            return DEVICE
+        return HOST
+
+    def _pin_refusal(self, entry: Entry, call: LoadCall) -> ServiceError | None:
+        if entry.state not in (HOST, LOADING, DEVICE):
+            return None
+        tier = self._pin_tier(entry, call)
+        if entry.pin is tier:
+            return None
+        if tier is DEVICE:
+            pinned_pages, total_pages = self._device.pinned_pages, self._pool.num_pages
+            if (pinned_pages + entry.num_pages) * 2 > total_pages:
+                return refusals.pool_is_pinned(entry, pinned_pages, total_pages)
+            return None
+        pinned_bytes = sum(other.host_bytes for other in self._entries.values() if other.pin is HOST)
+        if (pinned_bytes + entry.host_bytes) * 2 > self._host.capacity_bytes:
+            return refusals.host_is_pinned(entry, pinned_bytes, self._host.capacity_bytes)
+        return None
+
+    def _refuse(self, entry: Entry, error: ServiceError) -> None:
+        self._fail_loads(entry, error)
+        if entry.waiting:
+            entry.error = error
+
+    def _fail_loads(self, entry: Entry, error: ServiceError) -> None:
+        self._completed += [(call_id, error) for call_id in entry.loads]
+        entry.loads.clear()
+        if not entry.unloads:
+            self._called.pop(entry.key, None)
+
+    # ---- moves of bytes
+
+    def _place(self, entry: Entry) -> bool:
+        if entry.state is not HOST or entry.error is not None:
+            return False
+        if entry.num_pages >= self._pool.num_pages - self._device.pinned_pages:
+            pinned_pages = self._device.pinned_pages
+            self._refuse(entry, refusals.crowded_out(entry, pinned_pages, self._pool.num_pages))
+            return False
+        victims = self._device.victims(entry.num_pages, extra_rows=1)
+        if victims is None:
+            return False
+        rows = [self._vacate(victim) for victim in victims]
+        self._counters.device_evictions += len(rows)
+        self._device.place(entry)
+        self._io.append(Load(entry.key, self.adapter_index(entry.key), entry.pages))
+        for victim in victims:
+            self._settle(victim)
+        return True
+
+    def _evict(self, victims: list[Entry]) -> None:
+        for victim in victims:
+            self._vacate(victim)
+            self._counters.device_evictions += 1
+            self._settle(victim)
+
+    def _vacate(self, entry: Entry) -> int:
+        row = self._device.vacate(entry, HOST if entry.host_bytes else REMOTE)
+        self._io.append(ClearTable(row))
+        return row
+
+    def _drop_host(self, entry: Entry) -> None:
+        self._host.remove(entry)
+        self._io.append(DropHost(entry.key))
+        if entry.state is HOST:
+            entry.state = REMOTE
+
+    def _trim_host(self) -> None:
+        for entry in self._host.surplus():
+            self._drop_host(entry)
+            self._counters.host_evictions += 1
+            if entry.state is REMOTE:
+                del self._entries[entry.key]
+
+    def _touch(self, entry: Entry) -> None:
+        entry.last_used_s = self._clock()
+        self._device.touch(entry)
+        self._host.touch(entry)
+
+    def _take_io(self) -> list[Io]:
+        io, self._io = self._io, []
+        return io
+
+    # ---- for tests and logs
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless states, requests, pages, table rows and host bytes agree."""
+        entries = tuple(self._entries.values())
+        for key, entry in self._entries.items():
+            assert entry.key == key, f"{key} is filed under another key"
+            entry.check_integrity()
+        called = {entry.key for entry in entries if entry.loads or entry.unloads}
+        assert called == set(self._called), "operator calls under way"
+        self._device.check_integrity(entries)
+        self._host.check_integrity(entries)
+
+    def __repr__(self) -> str:
+        states = Counter(entry.state for entry in self._entries.values())
+        counts = ", ".join(f"{state}={states[state]}" for state in ResidencyState)
+        return f"Residency({counts})"

@@ -1,0 +1,206 @@
+"""Random sequences of everything that can happen to residency; integrity holds after each."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapters.residency import (
+    ClearTable,
+    DropHost,
+    Fetch,
+    FetchSource,
+    Io,
+    Load,
+    Residency,
+)
+from services.inference.messages import AdapterInfo, Freed, ResidencyState
+from services.inference.page_pool import PagePool, PageUse
+from services.inference.request import AdapterKey
+from tests.unit.inference.adapters.residency_model import PAGE_BYTES, Clock, adapter
+
+SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 6, "f": 9}
+NUM_PAGES, NUM_ROWS, HOST_PAGES = 9, 3, 8
+names = st.sampled_from(sorted(SIZES))
+tiers = st.sampled_from([ResidencyState.HOST, ResidencyState.DEVICE])
+
+
+class ResidencyMachine(RuleBasedStateMachine):
+    """Plays the scheduler, the operator and the I/O, and does what it is told, later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = PagePool(NUM_PAGES)
+        self.residency = Residency(self.pool, NUM_ROWS, HOST_PAGES * PAGE_BYTES, Clock())
+        self.fetching: list[AdapterKey] = []
+        self.loading: list[AdapterKey] = []
+        self.host: set[AdapterKey] = set()
+        self.table: dict[int, AdapterKey] = {}
+        self.kv_pages: tuple[int, ...] = ()
+        self.waiting: dict[str, AdapterKey] = {}
+        self.running: dict[str, AdapterKey] = {}
+        self.calls: set[int] = set()
+        self.counter = 0
+
+    def do(self, io: list[Io] | None) -> None:
+        for order in io or []:
+            match order:
+                case Fetch(fetched):
+                    assert fetched.key not in self.fetching, "fetched twice at once"
+                    assert fetched.key not in self.host, "fetched what is on the host"
+                    self.fetching.append(fetched.key)
+                case Load(key, index, pages):
+                    assert key in self.host, "loaded from nowhere"
+                    assert index not in self.table, "table row taken"
+                    assert len(pages) == SIZES[key[0]]
+                    self.table[index] = key
+                    self.loading.append(key)
+                case DropHost(key):
+                    assert key not in self.loading, "dropped under a copy"
+                    self.host.remove(key)
+                case ClearTable(index):
+                    assert self.table.pop(index) not in [*self.loading, *self.running.values()]
+
+    def next_id(self) -> int:
+        self.counter += 1
+        return self.counter
+
+    @rule(name=names)
+    def require(self, name: str) -> None:
+        request_id = f"r{self.next_id()}"
+        self.waiting[request_id] = adapter(name).key
+        self.do(self.residency.require(adapter(name), request_id))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def serve(self, data: st.DataObject) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.waiting)))
+        key = self.waiting[request_id]
+        if self.residency.error(key) is not None:
+            self.leave(request_id)
+        elif self.residency.state(key) is ResidencyState.HOST:
+            before = repr(self.pool), repr(self.residency)
+            io = self.residency.try_load(key)
+            assert io is not None or before == (repr(self.pool), repr(self.residency))
+            self.do(io)
+        elif self.residency.state(key) is ResidencyState.DEVICE:
+            self.residency.start(key, request_id)
+            self.running[request_id] = self.waiting.pop(request_id)
+
+    def leave(self, request_id: str) -> None:
+        self.residency.leave(self.waiting.pop(request_id), request_id)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel_waiting(self, data: st.DataObject) -> None:
+        self.leave(data.draw(st.sampled_from(sorted(self.waiting))))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), preempt=st.booleans())
+    def end_running(self, data: st.DataObject, preempt: bool) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.running)))
+        key = self.running.pop(request_id)
+        if preempt:
+            self.waiting[request_id] = key
+            self.residency.requeue(key, request_id)
+        else:
+            self.residency.stop(key, request_id)
+
+    @precondition(lambda self: self.fetching)
+    @rule(data=st.data(), fails=st.integers(0, 3).map(lambda n: n == 0), source=st.sampled_from(FetchSource))
+    def end_fetch(self, data: st.DataObject, fails: bool, source: FetchSource) -> None:
+        key = data.draw(st.sampled_from(self.fetching))
+        self.fetching.remove(key)
+        if fails:
+            error = ServiceError(Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE, "down")
+            self.do(self.residency.on_fetch_failed(key, error))
+            return
+        self.host.add(key)
+        num_pages = SIZES[key[0]]
+        self.do(self.residency.on_fetched(key, num_pages, num_pages * PAGE_BYTES, source))
+
+    @precondition(lambda self: self.loading)
+    @rule(data=st.data())
+    def end_load(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(self.loading))
+        self.loading.remove(key)
+        self.do(self.residency.on_loaded(key))
+
+    @rule(num_pages=st.integers(1, NUM_PAGES))
+    def take_kv(self, num_pages: int) -> None:
+        self.pool.release(self.kv_pages)
+        held = self.pool.num_held(PageUse.ADAPTER)
+        self.do(self.residency.evict_idle(num_pages))
+        reached = self.pool.num_free >= num_pages
+        assert reached or self.pool.num_held(PageUse.ADAPTER) == held, "evicted in vain"
+        self.kv_pages = self.pool.allocate(num_pages, PageUse.KV) or ()
+
+    @rule()
+    def free_kv(self) -> None:
+        self.pool.release(self.kv_pages)
+        self.kv_pages = ()
+
+    @rule(name=names, tier=tiers, pin=st.booleans())
+    def operator_load(self, name: str, tier: ResidencyState, pin: bool) -> None:
+        self.calls.add(call_id := self.next_id())
+        self.do(self.residency.load(adapter(name), tier, pin, call_id))
+
+    @rule(name=names, tier=tiers)
+    def operator_unload(self, name: str, tier: ResidencyState) -> None:
+        self.calls.add(call_id := self.next_id())
+        self.do(self.residency.unload(adapter(name).key, tier, call_id))
+
+    @rule()
+    def step(self) -> None:
+        self.do(self.residency.try_operator_loads())
+
+    @invariant()
+    def integrity_holds(self) -> None:
+        self.residency.check_integrity()
+        self.pool.check_integrity()
+        for call_id, answer in self.residency.take_completed():
+            self.calls.remove(call_id)
+            assert isinstance(answer, AdapterInfo | Freed | ServiceError)
+        infos = self.residency.info()
+        assert sum(info.running_requests for info in infos) == len(self.running)
+        assert sum(info.waiting_requests for info in infos) == len(self.waiting)
+        pinned = sum(SIZES[i.key[0]] for i in infos if i.pinned and i.residency is ResidencyState.DEVICE)
+        host_pins = sum(SIZES[i.key[0]] for i in infos if i.pinned and i.host_bytes)
+        assert pinned - host_pins <= NUM_PAGES / 2
+
+    def teardown(self) -> None:
+        """Once everything is served or cancelled, nothing is under way and every call has its answer."""
+        self.free_kv()
+        for call_id, name in enumerate(SIZES, self.next_id()):
+            self.calls.add(call_id)
+            self.do(self.residency.unload(adapter(name).key, ResidencyState.HOST, call_id))
+        for request_id, key in self.running.items():
+            self.residency.stop(key, request_id)
+        for request_id in tuple(self.waiting):
+            self.leave(request_id)
+        self.running.clear()
+        self.do(self.residency.try_operator_loads())
+        while self.fetching or self.loading:
+            for key in tuple(self.fetching):
+                self.fetching.remove(key)
+                self.host.add(key)
+                num_pages = SIZES[key[0]]
+                size = num_pages * PAGE_BYTES
+                self.do(self.residency.on_fetched(key, num_pages, size, FetchSource.DISK))
+            for key in tuple(self.loading):
+                self.loading.remove(key)
+                self.do(self.residency.on_loaded(key))
+            self.do(self.residency.try_operator_loads())
+        self.integrity_holds()
+        assert not self.calls, f"calls without an answer: {self.calls}"
+        assert set(self.table.values()) <= {info.key for info in self.residency.info()}
+        assert self.host == {info.key for info in self.residency.info() if info.host_bytes}
+
+
+TestResidencyMachine = ResidencyMachine.TestCase
+TestResidencyMachine.settings = settings(
+    max_examples=120,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
