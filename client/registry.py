@@ -1,0 +1,122 @@
+"""What the adapter store keeps: base models, adapters, their versions and aliases."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class VersionState(StrEnum):
+    """CREATING -> ACTIVE or FAILED, ACTIVE <-> DISABLED, any -> DELETED."""
+
+    VERSION_STATE_UNSPECIFIED = "VERSION_STATE_UNSPECIFIED"
+    CREATING = "CREATING"
+    ACTIVE = "ACTIVE"
+    FAILED = "FAILED"
+    DISABLED = "DISABLED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A linear (or embedding) of a base model that LoRA may target."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """A base model that uploads are checked against."""
+
+    base_model: str
+    digest: str
+    architecture: str
+    hidden_size: int
+    num_layers: int
+    modules: tuple[Module, ...]
+    max_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A movable name for one version."""
+
+    name: str
+    version: int
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """One entry of an alias's history; version 0 means that it did not exist."""
+
+    from_version: int
+    to_version: int
+    time: datetime | None
+    moved_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A named LoRA lineage; `latest_version` is the highest ACTIVE one, 0 if there is none."""
+
+    name: str
+    base_model: str
+    display_name: str
+    description: str
+    labels: dict[str, str]
+    aliases: tuple[Alias, ...]
+    latest_version: int
+    etag: str
+    create_time: datetime | None
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFile:
+    """One file of a version; sha256 in hex."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Which LoRA variant a version is."""
+
+    rslora: bool
+    dora: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a version came from; all of it optional."""
+
+    run_id: str = ""
+    parent_version: str = ""
+    dataset: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """Immutable weights and config. `key` is the content digest: the same bytes have the same key."""
+
+    name: str
+    version: int
+    key: str
+    state: VersionState
+    status_message: str
+    files: tuple[VersionFile, ...]
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    flags: Flags
+    num_parameters: int
+    size_bytes: int
+    labels: dict[str, str]
+    lineage: Lineage
+    create_time: datetime | None
+    base_model: str
