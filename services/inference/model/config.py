@@ -58,6 +58,11 @@ class ModelConfig:
     qkv_bias: bool
     qk_norm: bool
     sliding_window_tokens: int | None
+    first_window_layer: int = 0
+
+    def window_tokens(self, layer: int) -> int | None:
+        """Keys that a row of `layer` sees at most, its own among them; None means all."""
+        return self.sliding_window_tokens if layer >= self.first_window_layer else None
 
     @property
     def q_size(self) -> int:
@@ -131,9 +136,23 @@ def _from_raw(raw: dict[str, Any], architecture: str, family: str) -> ModelConfi
             qkv_bias=family == "qwen2",
             qk_norm=family == "qwen3",
             sliding_window_tokens=int(window) if window else None,
+            first_window_layer=_first_window_layer(raw, family),
         )
     except KeyError as error:
         raise _bad(str(error.args[0]), "is missing from config.json") from error
+
+
+def _first_window_layer(raw: dict[str, Any], family: str) -> int:
+    """Qwen slides the window in its upper layers only; Mistral in all."""
+    if family not in ("qwen2", "qwen3"):
+        return 0
+    kinds = raw.get("layer_types")
+    if kinds is None:
+        return int(raw.get("max_window_layers", 28))
+    first = kinds.index("sliding_attention") if "sliding_attention" in kinds else len(kinds)
+    if any(kind != "sliding_attention" for kind in kinds[first:]):
+        raise _bad("layer_types", "full layers above windowed ones are not served")
+    return first
 
 
 def _rope(raw: dict[str, Any]) -> RopeConfig:
