@@ -58,10 +58,16 @@ class RankRowTable:
         self.scales_NW = torch.zeros(shape, dtype=torch.float32, device=device)
         self.dora_offsets_NW = torch.full(shape, NO_TILE, dtype=torch.int64, device=device)
         self._rows: list[dict[int, SiteRows]] = [{} for _ in range(num_adapters)]
+        self._generations = [0] * num_adapters
+        self.num_writes = 0
 
     def rows(self, adapter_index: int) -> dict[int, SiteRows]:
         """This adapter's rows by site index; sites it does not touch are absent."""
         return self._rows[adapter_index]
+
+    def generation(self, adapter_index: int) -> int:
+        """Changes with every write or clear of `adapter_index`: what was read before is stale."""
+        return self._generations[adapter_index]
 
     def write(self, adapter_index: int, rows: Sequence[SiteRows]) -> None:
         """Replaces all that the table says of `adapter_index`, in one host-to-device copy a tensor."""
@@ -78,6 +84,8 @@ class RankRowTable:
         self.scales_NW[adapter_index].copy_(scales)
         self.dora_offsets_NW[adapter_index].copy_(dora)
         self._rows[adapter_index] = {row.site: row for row in rows}
+        self.num_writes += 1
+        self._generations[adapter_index] = self.num_writes
 
     def clear(self, adapter_index: int) -> None:
         """Forgets `adapter_index`; its tiles may be overwritten afterwards."""
