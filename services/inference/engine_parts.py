@@ -1,0 +1,164 @@
+"""Builds an engine from settings: model, pool, table, caches, scheduler, and one warm step.
+
+The one place that knows every part's constructor; must hold no logic of a running engine.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kernels.choose import make_sgmv
+from kernels.lora_site import LoraSite
+from kernels.rank_row_table import RankRowTable
+from kernels.segments import BASE
+from services.inference.adapters.io import AdapterIo, Completion
+from services.inference.adapters.residency import Residency
+from services.inference.batch import Slice, make_batch
+from services.inference.engine import Engine
+from services.inference.kv_cache import KvCache
+from services.inference.messages import Ready
+from services.inference.model.config import ModelConfig, read_config
+from services.inference.model.decoder import Decoder
+from services.inference.model.kv_pages import kv_page_elements
+from services.inference.model.sites import lora_sites
+from services.inference.model.weights import load_weights
+from services.inference.page_pool import PagePool
+from services.inference.runner import ModelRunner
+from services.inference.scheduler import Scheduler
+from services.inference.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CPU_POOL_BYTES = 256 << 20
+# Left on a GPU for activations, kernels' scratch and the allocator when the pool takes the rest.
+CUDA_RESERVE_SHARE = 0.1
+MAX_TABLE_ROWS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShape:
+    """How the pool is cut: pages of `page_elements`, each `page_tokens` tokens of KV over all layers."""
+
+    page_tokens: int
+    page_elements: int
+    page_bytes: int
+    num_pages: int
+
+
+def build_engine(
+    settings: Settings, post: Callable[[Completion], None]
+) -> tuple[Engine, Ready, Callable[[], None]]:
+    """A warm engine, what to tell the front end, and a function that ends its threads.
+
+    Completions of adapter I/O go to `post`, from other threads. Raises ServiceError or ValueError,
+    naming the file, tensor or flag at fault.
+    """
+    started_s = time.monotonic()
+    device, dtype = torch.device(settings.device), getattr(torch, settings.dtype_name)
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    config = read_config(settings.model)
+    weights = load_weights(settings.model, config, dtype, device)
+    sites = lora_sites(config)
+    shape = pool_shape(settings, config, sites, dtype)
+    pool_E = torch.zeros(shape.num_pages * shape.page_elements, dtype=dtype, device=device)
+    table = RankRowTable(
+        pool_E,
+        sites,
+        num_adapters=min(shape.num_pages, MAX_TABLE_ROWS),
+        max_rank=settings.max_rank,
+        page_elements=shape.page_elements,
+    )
+    decoder = Decoder(config, weights, pool_E, shape.page_tokens, make_sgmv(table))
+    _warm_up(decoder, shape.page_tokens, device)
+    engine, close = _assemble(settings, decoder, table, shape, post)
+    context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
+    if settings.max_context_tokens:
+        context_tokens = min(context_tokens, settings.max_context_tokens)
+    log.info("%s loaded and warm after %.1f s", settings.base_model_name, time.monotonic() - started_s)
+    return engine, Ready(shape.num_pages, shape.page_bytes, context_tokens), close
+
+
+def _assemble(
+    settings: Settings,
+    decoder: Decoder,
+    table: RankRowTable,
+    shape: PoolShape,
+    post: Callable[[Completion], None],
+) -> tuple[Engine, Callable[[], None]]:
+    pool = PagePool(shape.num_pages)
+    kv_cache = KvCache(pool, shape.page_tokens)
+    residency = Residency(pool, table.num_adapters, settings.host_cache_bytes)
+    scheduler = Scheduler(
+        pool,
+        kv_cache,
+        residency,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_requests=settings.max_batch_requests,
+        clock=time.monotonic,
+    )
+    with ExitStack() as stack:
+        cache_dir = settings.cache_dir
+        if cache_dir is None:
+            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multilora-")))
+        adapter_io = AdapterIo(
+            residency,
+            table,
+            settings.store,
+            cache_dir=cache_dir,
+            disk_cache_bytes=settings.disk_cache_bytes,
+            fetch_threads=settings.fetch_threads,
+            base_weight=decoder.site_weight,
+            post=post,
+        )
+        stack.callback(adapter_io.close)
+        runner = ModelRunner(decoder, kv_cache, residency, table.pool_E.device)
+        engine = Engine(
+            scheduler,
+            residency,
+            pool,
+            adapter_io,
+            runner,
+            page_bytes=shape.page_bytes,
+            max_queue=settings.max_queue,
+        )
+        return engine, stack.pop_all().close
+
+
+def pool_shape(
+    settings: Settings, config: ModelConfig, sites: tuple[LoraSite, ...], dtype: torch.dtype
+) -> PoolShape:
+    """Pages of --page-tokens tokens, or the next power of two that holds the widest rank row.
+
+    Raises ValueError naming --pool-bytes if not even one page fits.
+    """
+    widest = max(max(site.in_features, site.out_features) for site in sites)
+    page_tokens = settings.page_tokens
+    while kv_page_elements(config, page_tokens) < widest:
+        page_tokens *= 2
+    page_elements = kv_page_elements(config, page_tokens)
+    page_bytes = page_elements * dtype.itemsize
+    pool_bytes = settings.pool_bytes or _default_pool_bytes(settings.device)
+    num_pages = pool_bytes // page_bytes
+    if num_pages < 1:
+        raise ValueError(f"--pool-bytes: {pool_bytes} bytes hold no page; one page takes {page_bytes}")
+    return PoolShape(page_tokens, page_elements, page_bytes, num_pages)
+
+
+def _default_pool_bytes(device: str) -> int:
+    if device == "cpu":
+        return DEFAULT_CPU_POOL_BYTES
+    free_bytes, total_bytes = torch.cuda.mem_get_info()
+    return max(0, free_bytes - int(CUDA_RESERVE_SHARE * total_bytes))
+
+
+def _warm_up(decoder: Decoder, page_tokens: int, device: torch.device) -> None:
+    # The first pass through the libraries compiles and allocates; no request should wait for that.
+    one = Slice(token_ids=[0] * page_tokens, start=0, pages=[0], adapter_index=BASE, wants_logits=True)
+    decoder.forward(make_batch([one], page_tokens, device))

@@ -1,0 +1,91 @@
+"""Both services as real processes on free loopback ports, for end-to-end tests."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY = re.compile(r"listening on (\S+)$")
+
+
+class Service:
+    """One service process; its address once it said that it listens."""
+
+    def __init__(self, module: str, log: Path, *flags: str) -> None:
+        self._log = log
+        with log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *flags], stdout=subprocess.PIPE, stderr=sink, text=True
+            )
+        self.address = self._wait_ready()
+
+    def _wait_ready(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            match = READY.search(line.strip())
+            if match:
+                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                return match[1]
+        self.process.wait()
+        raise AssertionError(f"exit {self.process.returncode} before listening:\n{self._log.read_text()}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Sends `number` and waits; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A store and an inference service over it."""
+
+    store: Service
+    inference: Service
+
+
+def start_store(data_dir: Path, *flags: str) -> Service:
+    """An adapter store over `data_dir`; logs go beside it."""
+    log = data_dir.parent / "store.log"
+    return Service(
+        "services.adapter_store", log, "--listen", "127.0.0.1:0", "--data-dir", str(data_dir), *flags
+    )
+
+
+def start_inference(model_dir: Path, store: str, log: Path, *flags: str) -> Service:
+    """An inference service of `model_dir` on the CPU."""
+    common = ("--listen", "127.0.0.1:0", "--model", str(model_dir), "--store", store, "--threads", "1")
+    return Service("services.inference", log, *common, *flags)
+
+
+@contextmanager
+def running_services(work_dir: Path, model_dir: Path, *flags: str) -> Iterator[Services]:
+    """Starts both, `flags` for inference, and stops both again."""
+    with (
+        start_store(work_dir / "store") as store,
+        start_inference(model_dir, store.address, work_dir / "serve.log", *flags) as inference,
+    ):
+        yield Services(store, inference)
