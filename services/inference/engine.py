@@ -34,7 +34,7 @@ from services.inference.messages import (
 )
 from services.inference.page_pool import PagePool, PageUse
 from services.inference.request import FinishReason, Request
-from services.inference.sampler import SampledToken
+from services.inference.sampler_row import SampledToken
 from services.inference.scheduler import Chunk, Scheduler
 from services.inference.sequence import Sequence
 

@@ -12,7 +12,8 @@ from services.inference.adapters.residency import Residency
 from services.inference.batch import Slice, make_batch
 from services.inference.kv_cache import KvCache
 from services.inference.model.decoder import Decoder
-from services.inference.sampler import SampledToken, SamplerRow, sample
+from services.inference.sampler import sample
+from services.inference.sampler_row import SampledToken, SamplerRow
 from services.inference.scheduler import Chunk
 from services.inference.sequence import Sequence
 
