@@ -1,0 +1,76 @@
+"""`python -m services.adapter_store`: serves until SIGTERM or Ctrl-C; `... check` examines a store at rest."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from services.adapter_store.servicer import SERVICE_NAME, add_to_server
+from services.adapter_store.settings import PlaceSettings, Settings
+from services.adapter_store.store import Store, open_store
+from services.common.server import Server
+from services.common.settings import parse
+from services.common.telemetry import set_up_logging
+
+log = logging.getLogger(__name__)
+
+# Calls into the store block on disk and on SQLite's one writer; this many may wait at once.
+NUM_THREADS = 32
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Runs the service, or `check`; returns the exit status. Prints one ready line on stdout."""
+    if argv and argv[0] == "check":
+        return _check(argv[1:], f"{prog} check")
+    settings = parse(
+        Settings, argv, prog=prog, description="Keeps, checks and hands out LoRA adapters. See also: check."
+    )
+    set_up_logging(settings.log_level, "adapter-store")
+    try:
+        with open_store(
+            settings.data_dir, settings.database, settings.blob_dir, settings.max_upload_bytes
+        ) as store:
+            store.uploads.recover()
+            asyncio.run(_serve(store, settings.listen))
+    except OSError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(store: Store, listen: str) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
+    server = Server(listen, SERVICE_NAME)
+    add_to_server(store, server.inner)
+    address = await server.start()
+    await server.set_serving(True)
+    log.warning("access control is off: whoever reaches %s may read and change everything", address)
+    log.info("%r", store)
+    print(f"multilora store listening on {address}", flush=True)
+    await server.run_until_stopped()
+
+
+def _check(argv: Sequence[str], prog: str) -> int:
+    place = parse(
+        PlaceSettings,
+        argv,
+        prog=prog,
+        description="Reads a store that is not running and says what is wrong.",
+    )
+    set_up_logging(place.log_level, "adapter-store")
+    if not place.data_dir.is_dir():
+        print(f"{prog}: --data-dir: {place.data_dir} is not a directory", file=sys.stderr)
+        return 2
+    try:
+        with open_store(place.data_dir, place.database, place.blob_dir, max_upload_bytes=0) as store:
+            problems = store.check_integrity()
+            print("\n".join([repr(store), *problems, f"{len(problems)} problems"]))
+    except OSError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], "python -m services.adapter_store"))

@@ -1,0 +1,97 @@
+"""Shows, resolves, disables and enables versions. Making them is the business of uploads."""
+
+from collections.abc import Sequence
+
+from services.adapter_store.catalog.lookup import find_adapter, find_version, resolve
+from services.adapter_store.domain.fields import check_sha256, quoted
+from services.adapter_store.domain.listing import Key, Listing, list_page
+from services.adapter_store.domain.names import AdapterName, Reference
+from services.adapter_store.domain.version import AdapterVersion, VersionFile, VersionState, not_active
+from services.adapter_store.metadata import Database
+from services.common.errors import Code, Reason, ServiceError, not_found
+
+# A disabled version is refused to new requests, but streams that run on it may still have to fetch it.
+READABLE = (VersionState.ACTIVE, VersionState.DISABLED)
+
+
+class Versions:
+    """Versions, by name or AdapterKey."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: AdapterName, number: int) -> AdapterVersion:
+        """The version in whatever state it is. Raises ADAPTER_NOT_FOUND, VERSION_NOT_FOUND."""
+        with self._database.read() as uow:
+            return find_version(uow, find_adapter(uow, name), number)
+
+    def list(self, name: AdapterName, page_size: int, page_token: str) -> Listing[AdapterVersion]:
+        """Versions of one adapter, newest first."""
+
+        def fetch(after: Key | None, limit: int) -> Sequence[AdapterVersion]:
+            with self._database.read() as uow:
+                adapter = find_adapter(uow, name)
+                return uow.versions.page(adapter.id, None if after is None else int(after[0]), limit)
+
+        return list_page(
+            f"versions/{name}", page_size, page_token, (0,), fetch, lambda version: (version.version,)
+        )
+
+    def resolve(self, reference: Reference) -> AdapterVersion:
+        """The one ACTIVE version that any form of name means now."""
+        with self._database.read() as uow:
+            return resolve(uow, reference)
+
+    def disable(self, name: AdapterName, number: int) -> AdapterVersion:
+        """ACTIVE to DISABLED; no error if it is DISABLED already. Raises VERSION_NOT_ACTIVE."""
+        return self._move(name, number, VersionState.ACTIVE, VersionState.DISABLED)
+
+    def enable(self, name: AdapterName, number: int) -> AdapterVersion:
+        """DISABLED to ACTIVE; no error if it is ACTIVE already. Raises VERSION_NOT_ACTIVE."""
+        return self._move(name, number, VersionState.DISABLED, VersionState.ACTIVE)
+
+    def readable_file(self, version: Reference | str, path: str) -> VersionFile:
+        """One file of a version that is named, or given by its AdapterKey.
+
+        Raises NOT_FOUND reasons, and VERSION_NOT_ACTIVE for a version that was never wholly there.
+        """
+        with self._database.read() as uow:
+            if isinstance(version, str):
+                check_sha256(version, "key")
+                found = uow.versions.with_key(version, READABLE)
+                if found is None:
+                    raise not_found(
+                        Reason.VERSION_NOT_FOUND, f"no version has the key {version}: resolve its name"
+                    )
+            elif version.version is not None:
+                found = find_version(uow, find_adapter(uow, version.adapter), version.version)
+            else:
+                found = resolve(uow, version)
+        if found.state not in READABLE:
+            raise not_active(found)
+        for file in found.files:
+            if file.path == path:
+                return file
+        raise _no_file(found, path)
+
+    def _move(
+        self, name: AdapterName, number: int, from_state: VersionState, to_state: VersionState
+    ) -> AdapterVersion:
+        with self._database.write() as uow:
+            adapter = find_adapter(uow, name)
+            moved = uow.versions.move_state(adapter.id, number, from_state, to_state)
+            version = find_version(uow, adapter, number)
+            if not moved and version.state is not to_state:
+                raise not_active(version)
+            uow.commit()
+        return version
+
+
+def _no_file(version: AdapterVersion, path: str) -> ServiceError:
+    paths = ", ".join(file.path for file in version.files)
+    return ServiceError(
+        Code.NOT_FOUND,
+        Reason.FILE_NOT_FOUND,
+        f"{version.name} has no file {quoted(path)}: it has {paths}",
+        field="path",
+    )

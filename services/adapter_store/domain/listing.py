@@ -1,0 +1,81 @@
+"""One screenful of a list: page sizes, and opaque tokens that say where the next one starts.
+
+Keyset, not offset: a token holds the last row's key, so rows added or gone never shift a list.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.common.errors import invalid_field
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+MAX_TOKEN_CHARS = 2048
+
+T = TypeVar("T")
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """Rows of one call; an empty `next_page_token` says that there are no more."""
+
+    rows: tuple[T, ...]
+    next_page_token: str
+
+
+def check_page_size(page_size: int) -> int:
+    """The number of rows to give; 0 means the default. Raises INVALID_FIELD."""
+    if not 0 <= page_size <= MAX_PAGE_SIZE:
+        raise invalid_field("page_size", f"is {page_size}: must be from 0 (default 50) to {MAX_PAGE_SIZE}")
+    return page_size or DEFAULT_PAGE_SIZE
+
+
+def list_page(
+    scope: str,
+    page_size: int,
+    page_token: str,
+    key_example: Key,
+    fetch: Callable[[Key | None, int], Sequence[T]],
+    key_of: Callable[[T], Key],
+) -> Listing[T]:
+    """One page of the list that `scope` names.
+
+    `fetch(after, limit)` gives up to `limit` rows after the key; `key_example` has the types of a key.
+    Raises INVALID_FIELD on a bad size, or a token that is not of this list.
+    """
+    limit = check_page_size(page_size)
+    after = _decode(scope, page_token, key_example) if page_token else None
+    rows = fetch(after, limit + 1)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Listing(tuple(rows), _encode(scope, key_of(rows[-1])) if more else "")
+
+
+def _encode(scope: str, key: Key) -> str:
+    text = json.dumps([scope, *key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(scope: str, token: str, key_example: Key) -> Key:
+    bad = invalid_field(
+        "page_token", "is not a token of this list: pass next_page_token as it came, or nothing"
+    )
+    if len(token) > MAX_TOKEN_CHARS:
+        raise bad
+    try:
+        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
+        values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise bad from error
+    if not isinstance(values, list) or len(values) != 1 + len(key_example) or values[0] != scope:
+        raise bad
+    key = tuple(values[1:])
+    for value, example in zip(key, key_example, strict=True):
+        if type(value) is not type(example) or (isinstance(value, int) and not 0 <= value < 1 << 63):
+            raise bad
+    return key

@@ -1,0 +1,102 @@
+"""Compares rows with rows and rows with bytes: what must hold of a store that is at rest."""
+
+from services.adapter_store.blobs import BlobStore
+from services.adapter_store.domain.upload import Upload, UploadState
+from services.adapter_store.domain.version import AdapterVersion, VersionState, adapter_key
+from services.adapter_store.metadata import Database, UnitOfWork
+from services.adapter_store.staging import Staging
+
+
+def check_integrity(database: Database, blobs: BlobStore, staging: Staging) -> list[str]:
+    """What is wrong, one line each. Reads every blob that a version or tenant refers to."""
+    problems: list[str] = []
+    with database.read() as uow:
+        uploads = [found for upload_id in uow.uploads.open_ids() if (found := uow.uploads.get(upload_id))]
+        problems += _check_numbers(uow)
+        problems += _check_aliases(uow)
+        for adapter_id, number, _ in uow.versions.states():
+            version = uow.versions.get(adapter_id, number)
+            assert version is not None, "read in the same transaction"
+            problems += _check_version(version, blobs)
+        problems += _check_creating(uow, uploads)
+        for sha256, size_bytes in uow.uploads.tenant_blobs():
+            if not blobs.is_intact(sha256, size_bytes):
+                problems.append(f"blob {sha256} of {size_bytes} bytes is missing or changed")
+    problems += _check_staging(uploads, staging)
+    problems += [f"{path} was left by an interrupted write" for path in blobs.leftovers()]
+    return problems
+
+
+def describe(database: Database) -> str:
+    """Versions and uploads counted by state, such as `versions ACTIVE=2 FAILED=1, uploads FINISHED=2`."""
+    with database.read() as uow:
+        counts = {"versions": uow.versions.count_by_state(), "uploads": uow.uploads.count_by_state()}
+    return ", ".join(
+        " ".join([noun, *(f"{state}={n}" for state, n in sorted(by_state.items()))])
+        for noun, by_state in counts.items()
+    )
+
+
+def _check_numbers(uow: UnitOfWork) -> list[str]:
+    numbers_of: dict[int, list[int]] = {}
+    for adapter_id, number, _ in uow.versions.states():
+        numbers_of.setdefault(adapter_id, []).append(number)
+    return [
+        f"adapter {adapter_id} has versions {numbers_of.get(adapter_id, [])}, not 1 to {last}"
+        for adapter_id, last in uow.adapters.last_versions().items()
+        if numbers_of.get(adapter_id, []) != [*range(1, last + 1)]
+    ]
+
+
+def _check_aliases(uow: UnitOfWork) -> list[str]:
+    there = {(adapter_id, number) for adapter_id, number, _ in uow.versions.states()}
+    return [
+        f"alias {alias} of adapter {adapter_id} points at version {version}, which is not there"
+        for adapter_id, alias, version in uow.aliases.targets()
+        if (adapter_id, version) not in there
+    ]
+
+
+def _check_version(version: AdapterVersion, blobs: BlobStore) -> list[str]:
+    problems = []
+    if version.key != adapter_key(version.files):
+        problems.append(f"{version.name}: its key is not that of its files")
+    whole = version.state in (VersionState.ACTIVE, VersionState.DISABLED)
+    if whole != (version.weights is not None):
+        problems.append(f"{version.name} is {version.state} with weights {version.weights}")
+    if whole:
+        problems += [
+            f"{version.name}: {file.path} is missing or changed in the blob store"
+            for file in version.files
+            if not blobs.is_intact(file.sha256, file.size_bytes)
+        ]
+    return problems
+
+
+def _check_creating(uow: UnitOfWork, uploads: list[Upload]) -> list[str]:
+    creating = {(i, number) for i, number, state in uow.versions.states() if state is VersionState.CREATING}
+    uploading = {(upload.adapter_id, upload.version) for upload in uploads}
+    return [
+        f"version {number} of adapter {adapter_id}: CREATING without an open upload, or the reverse"
+        for adapter_id, number in sorted(creating ^ uploading)
+    ]
+
+
+def _check_staging(uploads: list[Upload], staging: Staging) -> list[str]:
+    open_uploads = {upload.id: upload for upload in uploads if upload.state is UploadState.OPEN}
+    problems = [
+        f"upload {upload_id} is staged but not open"
+        for upload_id in staging.upload_ids()
+        if upload_id not in open_uploads
+    ]
+    for upload in open_uploads.values():
+        staged = staging.positions(upload.id)
+        wanted = {i for i, file in enumerate(upload.files) if file.path not in upload.stored}
+        if set(staged) != wanted:
+            problems.append(f"upload {upload.id} has files {sorted(staged)} staged, not {sorted(wanted)}")
+        problems += [
+            f"upload {upload.id}: {upload.files[position].path} has more bytes staged than declared"
+            for position, num_bytes in staged.items()
+            if position in wanted and num_bytes > upload.files[position].size_bytes
+        ]
+    return problems

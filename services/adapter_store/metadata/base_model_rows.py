@@ -1,0 +1,60 @@
+"""Rows of base models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from services.adapter_store.domain.base_model import BaseModel, Module
+from services.adapter_store.metadata.tables import base_models
+
+
+class BaseModelRows:
+    """Base models by name."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, name: str) -> BaseModel | None:
+        """The base model of this name."""
+        row = self._connection.execute(select(base_models).where(base_models.c.name == name)).first()
+        return None if row is None else _base_model(row)
+
+    def page(self, after: str | None, limit: int) -> Sequence[BaseModel]:
+        """Up to `limit` base models by name, from after `after`."""
+        query = select(base_models).order_by(base_models.c.name).limit(limit)
+        if after is not None:
+            query = query.where(base_models.c.name > after)
+        return [_base_model(row) for row in self._connection.execute(query)]
+
+    def insert(self, model: BaseModel) -> None:
+        """Adds a base model whose name is new."""
+        self._connection.execute(insert(base_models).values(name=model.name, **_values(model)))
+
+    def replace(self, model: BaseModel) -> None:
+        """Replaces what is known of a base model."""
+        query = update(base_models).where(base_models.c.name == model.name).values(**_values(model))
+        self._connection.execute(query)
+
+
+def _values(model: BaseModel) -> dict[str, Any]:
+    return {
+        "digest": model.digest,
+        "architecture": model.architecture,
+        "hidden_size": model.hidden_size,
+        "num_layers": model.num_layers,
+        "max_rank": model.max_rank,
+        "modules": [[m.name, m.in_features, m.out_features] for m in model.modules],
+    }
+
+
+def _base_model(row: Row[Any]) -> BaseModel:
+    return BaseModel(
+        name=row.name,
+        digest=row.digest,
+        architecture=row.architecture,
+        hidden_size=row.hidden_size,
+        num_layers=row.num_layers,
+        modules=tuple(Module(*module) for module in row.modules),
+        max_rank=row.max_rank,
+    )

@@ -1,0 +1,69 @@
+"""Opens the database and hands out units of work.
+
+On SQLite: write-ahead log, synchronous=FULL (a commit survives a power cut), and BEGIN IMMEDIATE for
+writers, so that two of them queue instead of failing half-way.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import QueuePool
+
+from services.adapter_store.metadata.tables import metadata
+from services.adapter_store.metadata.unit_of_work import UnitOfWork
+
+BUSY_TIMEOUT_S = 30.0
+
+
+class Database:
+    """The store's rows. `read` and `write` open one transaction each; safe to use from many threads."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=16,
+            max_overflow=48,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        )
+        _set_up_sqlite(self._engine)
+        metadata.create_all(self._engine)
+
+    @contextmanager
+    def read(self) -> Iterator[UnitOfWork]:
+        """One consistent view; nothing can be committed."""
+        with self._engine.connect() as connection, connection.begin():
+            yield UnitOfWork(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[UnitOfWork]:
+        """One transaction that is rolled back unless `commit` is called."""
+        with self._engine.connect() as connection:
+            connection.execution_options(multilora_write=True)
+            transaction = connection.begin()
+            try:
+                yield UnitOfWork(connection, transaction.commit)
+            finally:
+                if transaction.is_active:
+                    transaction.rollback()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions by itself: `on_begin` does.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("multilora_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,192 @@
+"""AdapterStoreService: parses names, calls the catalog and uploads in threads, answers messages."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
+from services.adapter_store.catalog.adapters import UPDATABLE
+from services.adapter_store.domain.names import (
+    parse_adapter,
+    parse_alias,
+    parse_reference,
+    parse_tenant,
+    parse_version,
+)
+from services.adapter_store.servicer import transfer, wire
+from services.adapter_store.store import Store
+
+SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def add_to_server(store: Store, server: grpc.aio.Server) -> None:
+    """Registers the service of `store` with a server that has not started."""
+    pb_grpc.add_AdapterStoreServiceServicer_to_server(AdapterStoreServicer(store), server)
+
+
+class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
+    """One method an RPC; the protos say what each does and the domain raises what goes wrong."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def RegisterBaseModel(self, request: pb.RegisterBaseModelRequest, context: Context) -> pb.BaseModel:
+        """See the proto."""
+        model = wire.base_model_from(request.base_model)
+        return wire.base_model(await _call(self._store.base_models.register, model))
+
+    async def GetBaseModel(self, request: pb.GetBaseModelRequest, context: Context) -> pb.BaseModel:
+        """See the proto."""
+        return wire.base_model(await _call(self._store.base_models.get, request.base_model))
+
+    async def ListBaseModels(
+        self, request: pb.ListBaseModelsRequest, context: Context
+    ) -> pb.ListBaseModelsResponse:
+        """See the proto."""
+        page = await _call(self._store.base_models.list, request.page_size, request.page_token)
+        return pb.ListBaseModelsResponse(
+            base_models=map(wire.base_model, page.rows), next_page_token=page.next_page_token
+        )
+
+    async def CreateAdapter(self, request: pb.CreateAdapterRequest, context: Context) -> pb.Adapter:
+        """See the proto."""
+        sent = request.adapter
+        name = parse_adapter(sent.name, "adapter.name")
+        created = await _call(
+            self._store.adapters.create,
+            name,
+            sent.base_model,
+            sent.display_name,
+            sent.description,
+            dict(sent.labels),
+        )
+        return wire.adapter(created)
+
+    async def GetAdapter(self, request: pb.GetAdapterRequest, context: Context) -> pb.Adapter:
+        """See the proto."""
+        return wire.adapter(await _call(self._store.adapters.get, parse_adapter(request.name, "name")))
+
+    async def ListAdapters(
+        self, request: pb.ListAdaptersRequest, context: Context
+    ) -> pb.ListAdaptersResponse:
+        """See the proto."""
+        tenant = parse_tenant(request.parent, "parent") if request.parent else None
+        page = await _call(self._store.adapters.list, tenant, request.page_size, request.page_token)
+        return pb.ListAdaptersResponse(
+            adapters=map(wire.adapter, page.rows), next_page_token=page.next_page_token
+        )
+
+    async def UpdateAdapter(self, request: pb.UpdateAdapterRequest, context: Context) -> pb.Adapter:
+        """See the proto."""
+        sent = request.adapter
+        name = parse_adapter(sent.name, "adapter.name")
+        values = {
+            "display_name": sent.display_name,
+            "description": sent.description,
+            "labels": dict(sent.labels),
+        }
+        changes = {field: values.get(field) for field in request.update_mask.paths or UPDATABLE}
+        return wire.adapter(await _call(self._store.adapters.update, name, sent.etag, changes))
+
+    async def StartUpload(self, request: pb.StartUploadRequest, context: Context) -> pb.StartUploadResponse:
+        """See the proto."""
+        upload, persisted = await _call(
+            self._store.uploads.start,
+            parse_adapter(request.parent, "parent"),
+            wire.files_from(request.files),
+            dict(request.labels),
+            wire.lineage_from(request.lineage),
+            request.request_id,
+        )
+        return wire.started(upload, persisted)
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[pb.UploadRequest], context: Context
+    ) -> pb.UploadResponse:
+        """See the proto."""
+        persisted_bytes = await transfer.take(self._store.uploads, request_iterator)
+        return pb.UploadResponse(persisted_bytes=persisted_bytes)
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.UploadStatus:
+        """See the proto."""
+        upload, persisted = await _call(self._store.uploads.get, request.upload_id)
+        return wire.upload_status(upload, persisted)
+
+    async def AbortUpload(self, request: pb.AbortUploadRequest, context: Context) -> pb.AbortUploadResponse:
+        """See the proto."""
+        await _call(self._store.uploads.abort, request.upload_id)
+        return pb.AbortUploadResponse()
+
+    async def FinishUpload(self, request: pb.FinishUploadRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        return wire.version(await _call(self._store.uploads.finish, request.upload_id))
+
+    async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        return wire.version(await _call(self._store.versions.get, *parse_version(request.name, "name")))
+
+    async def ListVersions(
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        """See the proto."""
+        name = parse_adapter(request.parent, "parent")
+        page = await _call(self._store.versions.list, name, request.page_size, request.page_token)
+        return pb.ListVersionsResponse(
+            versions=map(wire.version, page.rows), next_page_token=page.next_page_token
+        )
+
+    async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        return wire.version(await _call(self._store.versions.resolve, parse_reference(request.name, "name")))
+
+    async def DisableVersion(self, request: pb.DisableVersionRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        return wire.version(await _call(self._store.versions.disable, *parse_version(request.name, "name")))
+
+    async def EnableVersion(self, request: pb.EnableVersionRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        return wire.version(await _call(self._store.versions.enable, *parse_version(request.name, "name")))
+
+    async def Read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[pb.ReadResponse]:
+        """See the proto."""
+        async with contextlib.aclosing(
+            transfer.give(self._store.versions, self._store.blobs, request)
+        ) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.Alias:
+        """See the proto."""
+        name, alias = parse_alias(request.name, "name")
+        expected = request.expected_version if request.HasField("expected_version") else None
+        moved = await _call(self._store.aliases.set, name, alias, request.version, expected, context.peer())
+        return wire.alias(name, moved)
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
+        """See the proto."""
+        name, alias = parse_alias(request.name, "name")
+        expected = request.expected_version if request.HasField("expected_version") else None
+        await _call(self._store.aliases.delete, name, alias, expected, context.peer())
+        return pb.DeleteAliasResponse()
+
+    async def ListAliasHistory(
+        self, request: pb.ListAliasHistoryRequest, context: Context
+    ) -> pb.ListAliasHistoryResponse:
+        """See the proto."""
+        name, alias = parse_alias(request.name, "name")
+        page = await _call(self._store.aliases.history, name, alias, request.page_size, request.page_token)
+        return pb.ListAliasHistoryResponse(
+            moves=map(wire.alias_move, page.rows), next_page_token=page.next_page_token
+        )
+
+
+async def _call(function: Callable[..., T], *arguments: Any) -> T:
+    """Runs the store's synchronous code off the event loop."""
+    return await asyncio.to_thread(function, *arguments)

@@ -1,0 +1,82 @@
+"""The two RPCs that move bytes: Upload takes a stream, Read gives one."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+
+import google_crc32c
+
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.adapter_store.blobs import BlobStore, read_range
+from services.adapter_store.catalog import Versions
+from services.adapter_store.domain.names import parse_reference
+from services.adapter_store.uploads import FileTarget, Uploads
+from services.common.errors import ServiceError, invalid_field
+
+
+async def take(uploads: Uploads, requests: AsyncIterator[pb.UploadRequest]) -> int:
+    """Appends a stream's chunks to one file; returns its durable bytes.
+
+    What arrived before the stream broke stays.
+    """
+    target: FileTarget | None = None
+    async for request in requests:
+        if target is None:
+            target = await asyncio.to_thread(uploads.open_file, request.upload_id, request.path)
+        else:
+            _check_same(target, request)
+        crc32c = request.crc32c if request.HasField("crc32c") else None
+        await asyncio.to_thread(uploads.append, target, request.write_offset, request.data, crc32c)
+        if request.finish:
+            return await asyncio.to_thread(uploads.finish_file, target)
+    if target is None:
+        raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
+    return await asyncio.to_thread(uploads.persisted, target)
+
+
+async def give(
+    versions: Versions, blobs: BlobStore, request: pb.ReadRequest
+) -> AsyncGenerator[pb.ReadResponse, None]:
+    """One file's bytes in chunks of at most 1 MiB; the first message has the whole file's size and sha256."""
+    file = await asyncio.to_thread(
+        versions.readable_file,
+        request.key if request.HasField("key") else parse_reference(request.name, "name"),
+        request.path,
+    )
+    limit = _limit(request, file.size_bytes)
+    chunks = read_range(blobs, file.sha256, file.size_bytes, request.read_offset, limit)
+    try:
+        first = True
+        while (chunk := await asyncio.to_thread(_next, chunks)) or first:
+            response = pb.ReadResponse(data=chunk, crc32c=google_crc32c.value(chunk))
+            if first:
+                response.size_bytes, response.sha256 = file.size_bytes, file.sha256
+                first = False
+            yield response
+    finally:
+        chunks.close()
+
+
+def _check_same(target: FileTarget, request: pb.UploadRequest) -> None:
+    for field, sent, first in (
+        ("upload_id", request.upload_id, target.upload.id),
+        ("path", request.path, target.file.path),
+    ):
+        if sent and sent != first:
+            raise invalid_field(field, "changed within the stream: one stream carries one file, open another")
+
+
+def _limit(request: pb.ReadRequest, size_bytes: int) -> int:
+    if not 0 <= request.read_offset <= size_bytes:
+        raise _out_of_file("read_offset", request.read_offset, size_bytes)
+    if request.read_limit < 0:
+        raise _out_of_file("read_limit", request.read_limit, size_bytes)
+    rest = size_bytes - request.read_offset
+    return min(request.read_limit, rest) if request.read_limit else rest
+
+
+def _out_of_file(field: str, value: int, size_bytes: int) -> ServiceError:
+    return invalid_field(field, f"is {value}: the file has {size_bytes} bytes; stay within")
+
+
+def _next(chunks: Generator[bytes, None, None]) -> bytes:
+    return next(chunks, b"")

@@ -1,0 +1,152 @@
+"""Domain values to and from protobuf messages. Decides nothing."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.adapter_store.domain.adapter import Adapter, Alias, AliasMove
+from services.adapter_store.domain.base_model import BaseModel, Module
+from services.adapter_store.domain.names import AdapterName
+from services.adapter_store.domain.upload import PersistedFile, Upload
+from services.adapter_store.domain.version import AdapterVersion, Lineage, VersionFile
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """An aware time as a Timestamp."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def base_model_from(message: pb.BaseModel) -> BaseModel:
+    """A base model as the caller describes it; not checked yet."""
+    return BaseModel(
+        name=message.base_model,
+        digest=message.digest,
+        architecture=message.architecture,
+        hidden_size=message.hidden_size,
+        num_layers=message.num_layers,
+        modules=tuple(Module(m.name, m.in_features, m.out_features) for m in message.modules),
+        max_rank=message.max_rank,
+    )
+
+
+def base_model(model: BaseModel) -> pb.BaseModel:
+    """A base model's message."""
+    return pb.BaseModel(
+        base_model=model.name,
+        digest=model.digest,
+        architecture=model.architecture,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        modules=[
+            pb.Module(name=m.name, in_features=m.in_features, out_features=m.out_features)
+            for m in model.modules
+        ],
+        max_rank=model.max_rank,
+    )
+
+
+def alias(name: AdapterName, value: Alias) -> pb.Alias:
+    """An alias's message."""
+    return pb.Alias(
+        name=name.alias(value.name), version=value.version, update_time=timestamp(value.update_time)
+    )
+
+
+def alias_move(move: AliasMove) -> pb.AliasMove:
+    """A move's message."""
+    return pb.AliasMove(
+        from_version=move.from_version,
+        to_version=move.to_version,
+        time=timestamp(move.time),
+        moved_by=move.moved_by,
+    )
+
+
+def adapter(value: Adapter) -> pb.Adapter:
+    """An adapter's message."""
+    return pb.Adapter(
+        name=str(value.name),
+        base_model=value.base_model,
+        display_name=value.display_name,
+        description=value.description,
+        labels=value.labels,
+        aliases=[alias(value.name, one) for one in value.aliases],
+        latest_version=value.latest_version,
+        etag=value.etag,
+        create_time=timestamp(value.create_time),
+        update_time=timestamp(value.update_time),
+    )
+
+
+def files_from(messages: Iterable[pb.VersionFile]) -> tuple[VersionFile, ...]:
+    """Files as the caller declares them; not checked yet."""
+    return tuple(VersionFile(m.path, m.size_bytes, m.sha256) for m in messages)
+
+
+def files(values: Iterable[VersionFile]) -> list[pb.VersionFile]:
+    """Messages of files."""
+    return [pb.VersionFile(path=f.path, size_bytes=f.size_bytes, sha256=f.sha256) for f in values]
+
+
+def lineage_from(message: pb.Lineage) -> Lineage:
+    """Lineage as the caller gives it; not checked yet."""
+    return Lineage(message.run_id, message.parent_version, message.dataset, message.notes)
+
+
+def version(value: AdapterVersion) -> pb.AdapterVersion:
+    """A version's message; what only validation knows stays empty before it."""
+    message = pb.AdapterVersion(
+        name=value.name,
+        version=value.version,
+        key=value.key,
+        state=value.state.value,
+        status_message=value.status_message,
+        files=files(value.files),
+        size_bytes=value.size_bytes,
+        labels=value.labels,
+        lineage=pb.Lineage(
+            run_id=value.lineage.run_id,
+            parent_version=value.lineage.parent_version,
+            dataset=value.lineage.dataset,
+            notes=value.lineage.notes,
+        ),
+        create_time=timestamp(value.create_time),
+        base_model=value.base_model,
+    )
+    if value.weights is not None:
+        message.rank = value.weights.rank
+        message.alpha = value.weights.alpha
+        message.target_modules.extend(value.weights.target_modules)
+        message.flags.rslora = value.weights.rslora
+        message.flags.dora = value.weights.dora
+        message.num_parameters = value.weights.num_parameters
+    return message
+
+
+def persisted(values: Sequence[PersistedFile]) -> list[pb.PersistedFile]:
+    """Messages of how far each file has come."""
+    return [pb.PersistedFile(path=p.path, persisted_bytes=p.persisted_bytes) for p in values]
+
+
+def started(upload: Upload, values: Sequence[PersistedFile]) -> pb.StartUploadResponse:
+    """What StartUpload answers."""
+    return pb.StartUploadResponse(
+        upload_id=upload.id,
+        adapter_version=upload.adapter.version(upload.version),
+        persisted=persisted(values),
+    )
+
+
+def upload_status(upload: Upload, values: Sequence[PersistedFile]) -> pb.UploadStatus:
+    """What GetUpload answers."""
+    return pb.UploadStatus(
+        upload_id=upload.id,
+        adapter_version=upload.adapter.version(upload.version),
+        files=files(upload.files),
+        persisted=persisted(values),
+        create_time=timestamp(upload.create_time),
+    )

@@ -1,0 +1,73 @@
+"""The adapter store's settings: where it listens, where rows and bytes lie, how much it takes."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from services.common.settings import parse_address, setting
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceSettings:
+    """Where a store's rows and bytes lie; `check` needs no more."""
+
+    data_dir: Path = setting(Path(".multilora/store"), help="directory of the store's files")
+    database_url: str = setting(
+        "", help="SQLAlchemy URL, sqlite:///PATH; empty: store.sqlite3 in the data directory"
+    )
+    blob_url: str = setting("", help="file:///DIRECTORY; empty: blobs in the data directory")
+    log_level: str = setting("info", help="how much to log", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        if self.database_url and not self.database_url.startswith("sqlite:///"):
+            raise ValueError(f"--database-url: {self.database_url!r} is not served: give sqlite:///PATH")
+        if self.blob_url:
+            _blob_dir(self.blob_url)
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL to open."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'store.sqlite3'}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """The directory of blobs."""
+        return _blob_dir(self.blob_url) if self.blob_url else self.data_dir / "blobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(PlaceSettings):
+    """What `multilora store` takes."""
+
+    listen: str = setting("127.0.0.1:7001", help="HOST:PORT to listen on; port 0 takes any free one")
+    allow_remote: bool = setting(False, help="listen on other than loopback, though access control is off")
+    max_upload_bytes: int = setting(8 << 30, help="most bytes that one upload's files may have together")
+
+    def __post_init__(self) -> None:
+        # `super()` does not work in a dataclass with slots: the decorator makes another class.
+        PlaceSettings.__post_init__(self)
+        host, _ = parse_address(self.listen)
+        if not _is_loopback(host) and not self.allow_remote:
+            raise ValueError(
+                f"--listen: {self.listen} is reachable from other machines, and access control is off: listen on "
+                "127.0.0.1, or say --allow-remote if the network keeps strangers out"
+            )
+        if self.max_upload_bytes < 1:
+            raise ValueError("--max-upload-bytes: must be above 0")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _blob_dir(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+        raise ValueError(f"--blob-url: {url!r} is not served: give file:///DIRECTORY")
+    return Path(unquote(parts.path))

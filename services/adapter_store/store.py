@@ -1,0 +1,63 @@
+"""Puts the store's parts together over one data directory, which it holds alone while it is open."""
+
+import contextlib
+import fcntl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.adapter_store.blobs import BlobStore, LocalBlobs
+from services.adapter_store.catalog import Adapters, Aliases, BaseModels, Versions
+from services.adapter_store.durable import make_dirs
+from services.adapter_store.integrity import check_integrity, describe
+from services.adapter_store.metadata import Database
+from services.adapter_store.staging import Staging
+from services.adapter_store.uploads import Uploads
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """The parts by name. `check_integrity` is for a store that is at rest; `repr` counts by state."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        staging: Staging,
+        max_upload_bytes: int,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._staging = staging
+        self.blobs = blobs
+        self.base_models = BaseModels(database)
+        self.adapters = Adapters(database, now)
+        self.aliases = Aliases(database, now)
+        self.versions = Versions(database)
+        self.uploads = Uploads(database, blobs, staging, now, max_upload_bytes)
+
+    def check_integrity(self) -> list[str]:
+        """What is wrong, one line each; every ACTIVE and DISABLED version's bytes are read and hashed."""
+        return check_integrity(self._database, self.blobs, self._staging)
+
+    def __repr__(self) -> str:
+        return f"Store({describe(self._database)})"
+
+
+@contextlib.contextmanager
+def open_store(data_dir: Path, database_url: str, blob_dir: Path, max_upload_bytes: int) -> Iterator[Store]:
+    """The store of `data_dir`. Raises OSError if another process has it open."""
+    make_dirs(data_dir)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(
+                f"{data_dir} is in use by another adapter store: stop it, or give another --data-dir"
+            ) from error
+        with contextlib.closing(Database(database_url)) as database:
+            yield Store(database, LocalBlobs(blob_dir), Staging(data_dir / "uploads"), max_upload_bytes)
