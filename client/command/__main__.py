@@ -1,0 +1,5 @@
+"""`python -m client.command` is `multilora`."""
+
+from client.command import main
+
+main()
