@@ -1,0 +1,58 @@
+"""Entry of the inference service: settings, logging, exit codes.
+
+Must not know how anything is served.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from services.common.errors import ServiceError
+from services.common.settings import parse
+from services.common.telemetry import set_up_logging
+from services.inference.adapters.store_client import AsyncStoreClient
+from services.inference.engine_link import SpawnedEngine
+from services.inference.engine_process import run_engine
+from services.inference.front_end import FrontEnd
+from services.inference.served_model import ServedModel, read_served_model
+from services.inference.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BAD_INPUT = 2
+
+
+def main(argv: Sequence[str], prog: str = "python -m services.inference") -> int:
+    """Serves until told to stop. 0: drained; 1: failed or cut short; 2: cannot be started like this."""
+    settings = parse(Settings, argv, prog=prog, description="Serve a base model and its LoRA adapters.")
+    set_up_logging(settings.log_level, "serve")
+    try:
+        model = read_served_model(settings)
+    except ServiceError as error:
+        print(f"{prog}: error: --model: {error.message}", file=sys.stderr)
+        return BAD_INPUT
+    try:
+        return asyncio.run(_serve(settings, model))
+    except OSError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(settings: Settings, model: ServedModel) -> int:
+    front_end = FrontEnd(
+        settings,
+        model,
+        AsyncStoreClient(settings.store),
+        lambda: SpawnedEngine(settings, run_engine),
+        _announce,
+    )
+    return await front_end.run()
+
+
+def _announce(address: str) -> None:
+    print(f"multilora serve listening on {address}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,27 @@
+"""The forms in which a request may name an adapter.
+
+Must not know what exists: the store resolves names.
+"""
+
+import re
+
+from services.common.errors import invalid_field
+
+_SEGMENT = r"[a-z0-9][a-z0-9._-]{0,62}"
+_NUMBER = r"[1-9][0-9]{0,17}"
+_ALIAS = rf"(?![0-9]+$){_SEGMENT}"
+_SHORT = rf"{_SEGMENT}/{_SEGMENT}(?:@(?:{_NUMBER}|{_ALIAS}))?"
+_FULL = rf"tenants/{_SEGMENT}/adapters/{_SEGMENT}(?:/versions/{_NUMBER}|/aliases/{_ALIAS})?"
+_NAME = re.compile(rf"(?:{_FULL}|{_SHORT})")
+
+
+def check_adapter_name(name: str) -> None:
+    """Raises ServiceError INVALID_ARGUMENT naming `adapter` unless `name` can name one."""
+    if not _NAME.fullmatch(name):
+        shown = name if len(name) <= 64 else name[:64] + "..."
+        raise invalid_field(
+            "adapter",
+            f"{shown!r} is no adapter name: give TENANT/ADAPTER, TENANT/ADAPTER@VERSION, "
+            "TENANT/ADAPTER@ALIAS or tenants/TENANT/adapters/ADAPTER; "
+            "a name is a-z or 0-9, then up to 62 of a-z 0-9 . _ -",
+        )

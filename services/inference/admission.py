@@ -1,0 +1,101 @@
+"""From a GenerateRequest to a Request: every field checked, the adapter resolved, defaults filled in.
+
+Must not know streams or the engine's pipe.
+"""
+
+import itertools
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from protos.multilora.v1 import inference_pb2 as pb
+from services.common.errors import Code, Reason, ServiceError, invalid_field
+from services.inference.adapter_name import check_adapter_name
+from services.inference.convert import sampling_from_wire
+from services.inference.prompt import prompt_token_ids
+from services.inference.request import Request, ResolvedAdapter, SamplingParams
+from services.inference.served_model import ServedModel
+
+MAX_REQUEST_ID_CHARS = 128
+
+
+class AdapterResolver(Protocol):
+    """Knows what adapter names mean; the store's client in life."""
+
+    async def resolve(self, name: str) -> ResolvedAdapter:
+        """The version that `name` means now. Raises ServiceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A Request under an id of our own, so that callers may reuse theirs."""
+
+    request: Request
+    callers_id: str
+
+
+class Admission:
+    """Checks requests against one model. Holds no state but a counter of ids."""
+
+    def __init__(
+        self, model: ServedModel, resolver: AdapterResolver, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._model = model
+        self._resolver = resolver
+        self._clock = clock
+        self._ids = itertools.count(1)
+
+    async def resolve(self, name: str) -> ResolvedAdapter:
+        """The adapter that `name` means. Raises ServiceError INVALID_ARGUMENT or what the store says."""
+        check_adapter_name(name)
+        return await self._resolver.resolve(name)
+
+    async def admit(
+        self, message: pb.GenerateRequest, max_context_tokens: int, time_remaining_s: float | None
+    ) -> Admitted:
+        """Raises ServiceError naming the first field that is wrong, or what keeps the adapter away."""
+        arrival_s = self._clock()
+        if len(message.request_id) > MAX_REQUEST_ID_CHARS:
+            raise invalid_field("request_id", f"at most {MAX_REQUEST_ID_CHARS} characters")
+        sampling = sampling_from_wire(message.sampling)
+        sampling.check(self._model.config.vocab_size)
+        ids = await prompt_token_ids(message, self._model, max_context_tokens)
+        sampling = _fit(sampling, len(ids), max_context_tokens)
+        adapter = await self.resolve(message.adapter) if message.adapter else None
+        request = Request(
+            request_id=f"r{next(self._ids)}",
+            prompt_token_ids=ids,
+            adapter=adapter,
+            sampling=sampling,
+            arrival_s=arrival_s,
+            priority=message.priority,
+            deadline_s=None if time_remaining_s is None else arrival_s + time_remaining_s,
+            eos_token_ids=self._model.tokenizer.eos_token_ids,
+        )
+        return Admitted(request, message.request_id or uuid.uuid4().hex)
+
+
+def _fit(sampling: SamplingParams, num_prompt_tokens: int, max_context_tokens: int) -> SamplingParams:
+    room = max_context_tokens - num_prompt_tokens
+    if sampling.max_tokens > room:
+        raise _over_context("max_tokens", sampling.max_tokens, num_prompt_tokens, max_context_tokens)
+    if sampling.min_tokens > room:
+        raise _over_context("min_tokens", sampling.min_tokens, num_prompt_tokens, max_context_tokens)
+    seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+    return replace(sampling, max_tokens=sampling.max_tokens or room, seed=seed)
+
+
+def _over_context(
+    name: str, num_tokens: int, num_prompt_tokens: int, max_context_tokens: int
+) -> ServiceError:
+    return ServiceError(
+        Code.INVALID_ARGUMENT,
+        Reason.CONTEXT_EXCEEDED,
+        f"sampling.{name}: {num_tokens} after a prompt of {num_prompt_tokens} tokens exceeds the context of "
+        f"{max_context_tokens}: send a shorter prompt, or at most {max_context_tokens - num_prompt_tokens}",
+        field=f"sampling.{name}",
+    )

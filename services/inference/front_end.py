@@ -1,0 +1,137 @@
+"""The service but for the engine process: server, servicer, engine client and store, in their order.
+
+Starts them, announces that it serves, and stops by draining. Must not know requests.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import Protocol
+
+from protos.multilora.v1 import inference_pb2 as pb
+from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from services.common.errors import Code, ServiceError
+from services.common.server import Server
+from services.inference.admission import AdapterResolver
+from services.inference.engine_client import EngineClient
+from services.inference.engine_link import EngineLink
+from services.inference.messages import Ready
+from services.inference.model.config import ModelConfig
+from services.inference.model.digest import base_model_digest
+from services.inference.served_model import ServedModel
+from services.inference.servicer import InferenceServicer
+from services.inference.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 5.0
+
+
+class Store(AdapterResolver, Protocol):
+    """What the service asks of the adapter store."""
+
+    async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
+        """Tells the store what uploads are checked against. Raises ServiceError."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        ...
+
+
+class FrontEnd:
+    """One run of the service. `announce` gets HOST:PORT once, when the service is ready for calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: ServedModel,
+        store: Store,
+        start_engine: Callable[[], EngineLink],
+        announce: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._store = store
+        self._announce = announce
+        self._server = Server(settings.listen, SERVICE_NAME, grace_s=settings.drain_grace_s)
+        self._link = start_engine()
+        self._engine = EngineClient(self._link)
+        self._servicer = InferenceServicer(model, self._engine, store)
+        self._hurry = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Serves until SIGTERM, Ctrl-C or the engine's death; the exit code of the process.
+
+        Nothing is left running. Raises OSError if the address cannot be had.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            pb_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server.inner)
+            await self._server.start()
+            tasks = [asyncio.create_task(self._start_up()), asyncio.create_task(self._watch_engine())]
+            await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._engine.shut_down()
+            await self._store.close()
+        return self._exit_code
+
+    async def _start_up(self) -> None:
+        try:
+            digest = await asyncio.to_thread(base_model_digest, self._settings.model)
+            ready: Ready = await asyncio.shield(self._engine.ready)
+            await self._register(digest)
+        except (ServiceError, OSError) as error:
+            log.error("cannot start: %s", error)
+            self._fail()
+            return
+        self._servicer.open(ready, digest)
+        await self._server.set_serving(True)
+        self._announce(self._server.address)
+
+    async def _register(self, digest: str) -> None:
+        retry_s, model = FIRST_RETRY_S, self._model
+        while True:
+            try:
+                await self._store.register_base_model(model.name, digest, model.config, model.max_rank)
+                return
+            except ServiceError as error:
+                if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                    raise
+                log.warning("the adapter store is not there yet (%s); trying again", error.message)
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    async def _watch_engine(self) -> None:
+        await self._engine.died.wait()
+        exit_code = await asyncio.to_thread(self._link.join, 1.0)
+        log.error("the engine process is gone (exit code %s); stopping", exit_code)
+        self._fail()
+
+    def _fail(self) -> None:
+        self._exit_code = 1
+        self._server.stop()
+
+    async def _drain(self, start_up: asyncio.Task[None]) -> None:
+        start_up.cancel()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._hurry.set)
+        drained = asyncio.create_task(self._servicer.drain())
+        hurried = asyncio.create_task(self._hurry.wait())
+        try:
+            await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not drained.done():
+                log.warning("streams that still run are cancelled")
+                self._exit_code = 1
+                self._engine.cancel_all()
+            for task in (drained, hurried):
+                task.cancel()

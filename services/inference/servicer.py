@@ -1,0 +1,151 @@
+"""InferenceService: checks calls, hands them to the engine, streams back what it says.
+
+Must not know how tokens are made, nor where adapters lie.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import grpc
+
+from protos.multilora.v1 import inference_pb2 as pb
+from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from services.common.errors import Reason, unavailable
+from services.inference.admission import AdapterResolver, Admission
+from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
+from services.inference.engine_client import EngineClient
+from services.inference.messages import AdapterInfo, Ready, ResidencyState
+from services.inference.page_token import take_page
+from services.inference.served_model import ServedModel
+from services.inference.stream import RequestStream
+
+RETRY_AFTER_S = 1.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InferenceServicer(pb_grpc.InferenceServiceServicer):
+    """All RPCs. Refuses work until `open` and after `drain`, and counts what runs in between."""
+
+    def __init__(self, model: ServedModel, engine: EngineClient, resolver: AdapterResolver) -> None:
+        self._model = model
+        self._engine = engine
+        self._admission = Admission(model, resolver)
+        self._ready: Ready | None = None
+        self._base_model_digest = ""
+        self._is_draining = False
+        self._num_working = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    def open(self, ready: Ready, base_model_digest: str) -> None:
+        """Takes calls from now on."""
+        self._ready, self._base_model_digest = ready, base_model_digest
+
+    async def drain(self) -> None:
+        """Refuses new work; returns when what runs has ended."""
+        self._is_draining = True
+        await self._is_idle.wait()
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Started, deltas, finished; whatever ends the call early ends the request in the engine."""
+        with self._work() as ready:
+            admitted = await self._admission.admit(
+                request, ready.max_context_tokens, context.time_remaining()
+            )
+            inner, callers_id = admitted.request, admitted.callers_id
+            stream = RequestStream(inner, self._model.tokenizer.detokenizer(inner.prompt_token_ids))
+            self._engine.submit(inner, stream)
+            # A client that goes away is CancelledError in an await but GeneratorExit in a yield.
+            try:
+                async with aclosing(stream.read()) as events:
+                    async for event in events:
+                        yield event_to_wire(event, inner, callers_id)
+            finally:
+                self._engine.cancel(inner.request_id)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
+        """What this server runs."""
+        ready, model = self._require_ready(), self._model
+        return pb.Model(
+            base_model=model.name,
+            base_model_digest=self._base_model_digest,
+            architecture=model.config.architecture,
+            max_context_tokens=ready.max_context_tokens,
+            max_rank=model.max_rank,
+            dtype=model.dtype,
+            device=model.device,
+            target_modules=model.target_modules,
+        )
+
+    async def ListResidentAdapters(
+        self, request: pb.ListResidentAdaptersRequest, context: Context
+    ) -> pb.ListResidentAdaptersResponse:
+        """A page of the adapters the engine knows of, by version name."""
+        self._require_ready()
+        adapters = await self._engine.list_resident()
+        page, next_page_token = take_page(adapters, _version_name, request.page_size, request.page_token)
+        rows = [resident_to_wire(info) for info in page]
+        return pb.ListResidentAdaptersResponse(adapters=rows, next_page_token=next_page_token)
+
+    async def LoadAdapter(self, request: pb.LoadAdapterRequest, context: Context) -> pb.ResidentAdapter:
+        """Returns when the adapter is where it was asked to be."""
+        with self._work():
+            tier = tier_from_wire(request.tier, ResidencyState.DEVICE)
+            adapter = await self._admission.resolve(request.adapter)
+            return resident_to_wire(await self._engine.load(adapter, tier, pin=request.pin))
+
+    async def UnloadAdapter(
+        self, request: pb.UnloadAdapterRequest, context: Context
+    ) -> pb.UnloadAdapterResponse:
+        """Returns when the adapter's requests have ended and its memory is free."""
+        with self._work():
+            tier = tier_from_wire(request.tier, ResidencyState.HOST)
+            adapter = await self._admission.resolve(request.adapter)
+            freed = await self._engine.unload(adapter.key, tier)
+        return pb.UnloadAdapterResponse(
+            freed_device_bytes=freed.device_bytes, freed_host_bytes=freed.host_bytes
+        )
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.Stats:
+        """The engine's counters."""
+        self._require_ready()
+        return stats_to_wire(await self._engine.stats())
+
+    def _require_ready(self) -> Ready:
+        if self._ready is None:
+            raise unavailable(Reason.ENGINE_DOWN, "the model is still being loaded", RETRY_AFTER_S)
+        return self._ready
+
+    @contextmanager
+    def _work(self) -> Iterator[Ready]:
+        ready = self._require_ready()
+        if self._is_draining:
+            raise unavailable(
+                Reason.DRAINING, "the server is shutting down: send this to another one", RETRY_AFTER_S
+            )
+        self._num_working += 1
+        self._is_idle.clear()
+        try:
+            yield ready
+        finally:
+            self._num_working -= 1
+            if not self._num_working:
+                self._is_idle.set()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless nothing runs."""
+        assert not self._num_working, f"{self._num_working} calls are still counted"
+        assert self._is_idle.is_set(), "idle, but a drain would wait"
+
+    def __repr__(self) -> str:
+        state = "draining" if self._is_draining else "open" if self._ready else "starting"
+        return f"InferenceServicer({state}, working={self._num_working})"
+
+
+def _version_name(info: AdapterInfo) -> str:
+    return info.version_name
