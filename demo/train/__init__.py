@@ -1,0 +1,1 @@
+"""Trains and measures everything under demo/model and demo/adapters."""
