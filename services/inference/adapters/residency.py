@@ -180,6 +180,15 @@ class Residency:
         self._touch(entry)
         return self._settled(entry)
 
+    def on_load_failed(self, key: AdapterKey, error: ServiceError) -> list[Io]:
+        """LOADING -> HOST; those who waited get `error`."""
+        entry = self._entries[key]
+        assert entry.state is LOADING, f"{key} is {entry.state}"
+        self._device.loaded(entry)
+        self._vacate(entry)
+        self._refuse(entry, error)
+        return self._settled(entry)
+
     # ---- operator commands
 
     def load(self, adapter: ResolvedAdapter, tier: ResidencyState, pin: bool, call_id: int) -> list[Io]:

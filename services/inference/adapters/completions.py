@@ -1,0 +1,57 @@
+"""How a piece of adapter I/O ended: what its threads post to the engine's loop. Plain values."""
+
+import logging
+import uuid
+from dataclasses import dataclass
+
+from kernels.rank_row_table import SiteRows
+from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapters.io_orders import FetchSource
+from services.inference.request import AdapterKey
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A packed copy of `host_bytes`, which fills `num_pages`, is in the host cache."""
+
+    key: AdapterKey
+    num_pages: int
+    host_bytes: int
+    source: FetchSource
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """There is no copy, for this reason."""
+
+    key: AdapterKey
+    error: ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The weights lie in the pool; `rows` is what the table is to say of them."""
+
+    key: AdapterKey
+    rows: tuple[SiteRows, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The weights could not be copied into the pool, for this reason."""
+
+    key: AdapterKey
+    error: ServiceError
+
+
+Completion = Fetched | FetchFailed | Loaded | LoadFailed
+
+
+def defect(doing: str, error: Exception) -> ServiceError:
+    """An exception that nobody foresaw, logged with an incident id that the caller gets to see."""
+    incident = uuid.uuid4().hex[:12]
+    log.error("%s failed, incident %s", doing, incident, exc_info=error)
+    message = f"{doing} failed, incident {incident}: the server's log has the details"
+    return ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, message, metadata={"incident": incident})
