@@ -4,7 +4,7 @@ Legend: N adapters the table has room for, W sites, J tiles a matrix at most. Mu
 owns the pool's pages or how weights get there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,7 @@ class RankRowTable:
         self.scales_NW = torch.zeros(shape, dtype=torch.float32, device=device)
         self.dora_offsets_NW = torch.full(shape, NO_TILE, dtype=torch.int64, device=device)
         self._rows: list[dict[int, SiteRows]] = [{} for _ in range(num_adapters)]
+        self._max_ranks = [0] * num_adapters
         self._generations = [0] * num_adapters
         self.num_writes = 0
 
@@ -68,6 +69,10 @@ class RankRowTable:
     def generation(self, adapter_index: int) -> int:
         """Changes with every write or clear of `adapter_index`: what was read before is stale."""
         return self._generations[adapter_index]
+
+    def max_live_rank(self, adapter_indices: Iterable[int]) -> int:
+        """The largest rank that any of these adapters has at any site; 0 for none."""
+        return max((self._max_ranks[index] for index in adapter_indices), default=0)
 
     def write(self, adapter_index: int, rows: Sequence[SiteRows]) -> None:
         """Replaces all that the table says of `adapter_index`, in one host-to-device copy a tensor."""
@@ -84,6 +89,7 @@ class RankRowTable:
         self.scales_NW[adapter_index].copy_(scales)
         self.dora_offsets_NW[adapter_index].copy_(dora)
         self._rows[adapter_index] = {row.site: row for row in rows}
+        self._max_ranks[adapter_index] = max((row.rank for row in rows), default=0)
         self.num_writes += 1
         self._generations[adapter_index] = self.num_writes
 

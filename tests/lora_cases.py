@@ -171,7 +171,7 @@ def true_result(
 
 
 def assert_close(y_TN: Tensor, truth: Truth, num_terms: int) -> None:
-    """|error| <= one rounding of y, plus rounding of `num_terms` sums in float32, plus, in 16 bits, one of h."""
+    """|error| <= one rounding of y, `num_terms` of a sum in float32 and, in 16 bits, one of h."""
     eps = torch.finfo(y_TN.dtype).eps
     eps32 = torch.finfo(torch.float32).eps
     bound = (
