@@ -1,4 +1,4 @@
-"""`python -m services.adapter_store`: serves until SIGTERM or Ctrl-C; `... check` examines a store at rest."""
+"""`python -m services.adapter_store` serves until SIGTERM or Ctrl-C; `... check` examines a store at rest."""
 
 import asyncio
 import logging

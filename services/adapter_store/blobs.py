@@ -22,7 +22,7 @@ _MAX_REMEMBERED = 65536
 
 
 class BlobStore(Protocol):
-    """Where blobs live. All digests are sha256 in lower-case hex; every method may be called from any thread."""
+    """Where blobs live. Digests are sha256 in lower-case hex; any method may be called from any thread."""
 
     def put(self, path: Path, sha256: str) -> None:
         """Takes a copy of the verified file at `path`; durable when it returns. Replaces what was there."""
@@ -68,7 +68,7 @@ class LocalBlobs:
         try:
             try:
                 os.link(path, incoming)
-            except OSError:
+            except OSError:  # another file system, or one without hard links
                 _copy(path, incoming)
             os.replace(incoming, final)
         finally:
@@ -134,7 +134,9 @@ def corrupt(sha256: str, what: str) -> ServiceError:
     )
 
 
-def read_range(blobs: BlobStore, sha256: str, size_bytes: int, offset: int, limit: int) -> Generator[bytes, None, None]:
+def read_range(
+    blobs: BlobStore, sha256: str, size_bytes: int, offset: int, limit: int
+) -> Generator[bytes, None, None]:
     """`limit` bytes from `offset`, in chunks of at most 1 MiB; the last comes only once the digest is right.
 
     Raises CORRUPT_BLOB if the stored bytes are not those of `sha256`.

@@ -50,8 +50,8 @@ class Settings(PlaceSettings):
         host, _ = parse_address(self.listen)
         if not _is_loopback(host) and not self.allow_remote:
             raise ValueError(
-                f"--listen: {self.listen} is reachable from other machines, and access control is off: listen on "
-                "127.0.0.1, or say --allow-remote if the network keeps strangers out"
+                f"--listen: {self.listen} is reachable from other machines, and access control is off: "
+                "listen on 127.0.0.1, or say --allow-remote if the network keeps strangers out"
             )
         if self.max_upload_bytes < 1:
             raise ValueError("--max-upload-bytes: must be above 0")

@@ -36,8 +36,8 @@ class Staging:
     def append(self, upload_id: str, position: int, file: VersionFile, offset: int, data: bytes) -> int:
         """Appends `data` if `offset` bytes are staged; returns the new length, which may not be durable yet.
 
-        Raises WRONG_OFFSET, INVALID_FIELD if the file would grow past its declared size, QUOTA_EXCEEDED if the
-        disk is full, FileNotFoundError if the file is no longer staged.
+        Raises WRONG_OFFSET, INVALID_FIELD if the file would grow past its declared size, QUOTA_EXCEEDED
+        if the disk is full, FileNotFoundError if the file is no longer staged.
         """
         with self._locked(upload_id, position) as staged:
             num_bytes = os.fstat(staged.fileno()).st_size
@@ -71,8 +71,8 @@ class Staging:
                 raise ServiceError(
                     Code.INVALID_ARGUMENT,
                     Reason.CHECKSUM_MISMATCH,
-                    f"{file.path}: the bytes do not have the sha256 that StartUpload declared, and are dropped: "
-                    "send the file again from offset 0, or start a new upload with the right sha256",
+                    f"{file.path}: the bytes do not have the sha256 that StartUpload declared, and are "
+                    "dropped: send the file again from offset 0, or start a new upload with the right sha256",
                     field=file.path,
                     metadata={"persisted_bytes": "0"},
                 )
@@ -129,8 +129,8 @@ def incomplete(file: VersionFile, persisted_bytes: int) -> ServiceError:
     return ServiceError(
         Code.FAILED_PRECONDITION,
         Reason.UPLOAD_INCOMPLETE,
-        f"{file.path}: {persisted_bytes} of {file.size_bytes} bytes are persisted: send the rest from there, with "
-        "`finish` in the last message",
+        f"{file.path}: {persisted_bytes} of {file.size_bytes} bytes are persisted: send the rest from there, "
+        "with `finish` in the last message",
         field=file.path,
         metadata={"persisted_bytes": str(persisted_bytes), "path": file.path},
     )
@@ -140,8 +140,8 @@ def too_long(file: VersionFile) -> ServiceError:
     """INVALID_FIELD: more bytes than declared."""
     return invalid_field(
         "data",
-        f"{file.path} would grow past the {file.size_bytes} bytes that StartUpload declared: nothing of this chunk "
-        "was stored; send what was declared, or start a new upload",
+        f"{file.path} would grow past the {file.size_bytes} bytes that StartUpload declared: nothing of this "
+        "chunk was stored; send what was declared, or start a new upload",
     )
 
 

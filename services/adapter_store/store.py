@@ -12,7 +12,7 @@ from services.adapter_store.durable import make_dirs
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database
 from services.adapter_store.staging import Staging
-from services.adapter_store.uploads import Uploads
+from services.adapter_store.uploads import Intake, Uploads
 
 
 def utc_now() -> datetime:
@@ -38,7 +38,8 @@ class Store:
         self.adapters = Adapters(database, now)
         self.aliases = Aliases(database, now)
         self.versions = Versions(database)
-        self.uploads = Uploads(database, blobs, staging, now, max_upload_bytes)
+        self.intake = Intake(database, blobs, staging)
+        self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
 
     def check_integrity(self) -> list[str]:
         """What is wrong, one line each; every ACTIVE and DISABLED version's bytes are read and hashed."""

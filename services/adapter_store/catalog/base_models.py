@@ -28,8 +28,8 @@ class BaseModels:
                 raise ServiceError(
                     Code.FAILED_PRECONDITION,
                     Reason.BASE_MODEL_CONFLICT,
-                    f"base model {quoted(model.name)} is registered with digest {known.digest}, not {model.digest}: "
-                    "use the same weights, or register these under another name",
+                    f"base model {quoted(model.name)} is registered with digest {known.digest}, not "
+                    f"{model.digest}: use the same weights, or register these under another name",
                     field="base_model.digest",
                     metadata={"digest": known.digest},
                 )

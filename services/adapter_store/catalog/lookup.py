@@ -66,7 +66,8 @@ def _by_alias(uow: UnitOfWork, adapter: Adapter, alias: str | None) -> AdapterVe
         if alias is not None:
             raise not_found(
                 Reason.ALIAS_NOT_FOUND,
-                f"no alias {quoted(alias)} of {adapter.name}: GetAdapter shows those there are, SetAlias makes one",
+                f"no alias {quoted(alias)} of {adapter.name}: GetAdapter shows those there are, "
+                "SetAlias makes one",
             )
     latest = uow.versions.latest_active(adapter.id)
     if latest is None:

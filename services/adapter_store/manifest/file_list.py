@@ -1,4 +1,4 @@
-"""Which files an upload may have: judged from names and sizes at StartUpload, and from first bytes at the end."""
+"""Which files an upload may have: by names and sizes at StartUpload, by their first bytes at the end."""
 
 import re
 from collections.abc import Sequence
@@ -59,8 +59,8 @@ def _check_path(path: str, field: str) -> None:
     if not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
         raise invalid_field(
             field,
-            f"{quoted(path)} is no plain relative path: use letters, digits, . _ - and /, no part that starts with "
-            "a dot",
+            f"{quoted(path)} is no plain relative path: use letters, digits, . _ - and /, and no part "
+            "that starts with a dot",
         )
     refusal = _refuse_kind(path)
     if refusal is not None:

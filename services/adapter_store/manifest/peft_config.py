@@ -5,13 +5,14 @@ an option that is silently ignored would give wrong answers.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from services.adapter_store.domain.base_model import BaseModel, last_component
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.manifest.file_list import CONFIG_PATH
-from services.adapter_store.manifest.module_pattern import check_patterns, matching_key
+from services.adapter_store.manifest.module_pattern import compile_patterns
 from services.adapter_store.manifest.refusals import malformed, mismatch, unsupported
 from services.adapter_store.manifest.strict_json import parse_object
 
@@ -45,7 +46,7 @@ _REFUSED = {
     "ensure_weight_tying": "adapters tied across layers are not served",
 }
 # These start from the base model's own weights, or from data, and leave the base model as it is.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 _TASKS = (None, "CAUSAL_LM")
 
 
@@ -55,16 +56,14 @@ class PeftConfig:
 
     r: int
     lora_alpha: float
-    rank_pattern: dict[str, int]
-    alpha_pattern: dict[str, float]
+    ranks: tuple[tuple[re.Pattern[str], int], ...]
     rslora: bool
     dora: bool
     target_modules: tuple[str, ...] | None
 
     def rank_of(self, path: str) -> int:
         """The rank that the config gives module `path`, such as `model.layers.0.mlp.up_proj`."""
-        key = matching_key(self.rank_pattern, path)
-        return self.r if key is None else self.rank_pattern[key]
+        return next((rank for pattern, rank in self.ranks if pattern.match(path)), self.r)
 
     def targets(self, path: str) -> bool:
         """Whether the config's list of target modules covers `path`; True if it has no list."""
@@ -84,13 +83,16 @@ def read_config(data: bytes, base_model: BaseModel) -> PeftConfig:
         raise malformed(CONFIG_PATH, f"is no JSON object: {error}; save the adapter again") from error
     _refuse_unsupported(config)
     _check_base_model(config.get("base_model_name_or_path"), base_model)
-    rank_pattern = _pattern(config, "rank_pattern")
-    alpha_pattern = _pattern(config, "alpha_pattern")
+    rank_pattern, alpha_pattern = _pattern(config, "rank_pattern"), _pattern(config, "alpha_pattern")
+    rank_regexes = compile_patterns("rank_pattern", rank_pattern)
+    compile_patterns("alpha_pattern", alpha_pattern)
+    for key, alpha in alpha_pattern.items():
+        _number(alpha, f"alpha_pattern[{key}]")
+    ranks = [_rank(rank, f"rank_pattern[{key}]") for key, rank in rank_pattern.items()]
     return PeftConfig(
         r=_rank(config.get("r"), "r"),
         lora_alpha=_number(config.get("lora_alpha"), "lora_alpha"),
-        rank_pattern={key: _rank(value, f"rank_pattern[{key}]") for key, value in rank_pattern.items()},
-        alpha_pattern={key: _number(value, f"alpha_pattern[{key}]") for key, value in alpha_pattern.items()},
+        ranks=tuple(zip(rank_regexes, ranks, strict=True)),
         rslora=_flag(config, "use_rslora"),
         dora=_flag(config, "use_dora"),
         target_modules=_target_modules(config.get("target_modules")),
@@ -112,8 +114,8 @@ def _refuse_unsupported(config: dict[str, Any]) -> None:
     if start not in _PLAIN_STARTS or (isinstance(start, int | float) and not isinstance(start, bool)):
         raise unsupported(
             "init_lora_weights",
-            "this start changes the base model's weights, so the adapter would not fit the base that is served: "
-            "convert it to plain LoRA with save_pretrained(path_initial_model_for_weight_conversion=...)",
+            "this start changes the base model's weights, so the adapter would not fit the base that is "
+            "served: convert it to plain LoRA with PEFT's path_initial_model_for_weight_conversion",
         )
     for key, value in config.items():
         if key in _READ or key in _TRAINING_ONLY or not value:
@@ -130,9 +132,9 @@ def _check_base_model(trained_on: Any, base_model: BaseModel) -> None:
     if last_component(trained_on) != base_model.last_component:
         raise mismatch(
             "base_model_name_or_path",
-            f"the adapter was trained on {quoted(trained_on)}, but its base model here is {quoted(base_model.name)}: "
-            "upload it to an adapter of the right base model; if both are the same weights, put "
-            f"{quoted(base_model.name)} into adapter_config.json",
+            f"the adapter was trained on {quoted(trained_on)}, but its base model here is "
+            f"{quoted(base_model.name)}: upload it to an adapter of the right base model; if both are the "
+            f"same weights, put {quoted(base_model.name)} into adapter_config.json",
         )
 
 
@@ -142,7 +144,6 @@ def _pattern(config: dict[str, Any], option: str) -> dict[str, Any]:
         return {}
     if not isinstance(pattern, dict):
         raise malformed(option, "must map module names to numbers")
-    check_patterns(option, pattern)
     return pattern
 
 

@@ -21,7 +21,7 @@ _LAYER = re.compile(r"model\.layers\.(?P<layer>0|[1-9][0-9]{0,5})\.(?P<module>.+
 
 @dataclass(slots=True)
 class Site:
-    """One module of the base model and the tensors that adapt it. `path` is the module's path in the model."""
+    """One module of the base model, at `path` in the model, and the tensors that adapt it."""
 
     path: str
     module: Module
@@ -33,8 +33,8 @@ class Site:
 def sort_by_site(tensors: Iterable[TensorEntry], base_model: BaseModel) -> dict[str, Site]:
     """The sites of an adapter by path.
 
-    Raises INVALID_ADAPTER for a tensor that is no part of LoRA or given twice, UNSUPPORTED_ADAPTER for a saved
-    base layer or a bias, BASE_MODEL_MISMATCH for a module or layer that the base model lacks.
+    Raises INVALID_ADAPTER for a tensor that is no part of LoRA or given twice, UNSUPPORTED_ADAPTER for
+    a saved base layer or a bias, BASE_MODEL_MISMATCH for a module or layer that the base model lacks.
     """
     modules = {module.name: module for module in base_model.modules}
     sites: dict[str, Site] = {}
@@ -49,8 +49,8 @@ def sort_by_site(tensors: Iterable[TensorEntry], base_model: BaseModel) -> dict[
         if not found["magnitude"] and bool(found["embedding"]) != (site.module.name == EMBEDDING):
             raise malformed(
                 tensor.name,
-                f"{EMBEDDING} takes lora_embedding_A and lora_embedding_B, every other module lora_A.weight and "
-                "lora_B.weight; save the adapter again with PEFT's save_pretrained",
+                f"{EMBEDDING} takes lora_embedding_A and lora_embedding_B, every other module lora_A.weight "
+                "and lora_B.weight; save the adapter again with PEFT's save_pretrained",
             )
         role = "magnitude" if found["magnitude"] else (found["embedding"] or found["linear"][-1]).lower()
         if getattr(site, role) is not None:
@@ -66,8 +66,9 @@ def _module(tensor_name: str, path: str, modules: dict[str, Module], base_model:
         if int(in_layer["layer"]) >= base_model.num_layers:
             raise mismatch(
                 tensor_name,
-                f"layer {in_layer['layer']} is not in {quoted(base_model.name)}, which has {base_model.num_layers} "
-                "layers: upload it to an adapter of the base model it was trained on",
+                f"layer {in_layer['layer']} is not in {quoted(base_model.name)}, which has "
+                f"{base_model.num_layers} layers: upload it to an adapter of the base model that it was "
+                "trained on",
             )
     else:
         name = {"model.embed_tokens": EMBEDDING, "lm_head": "lm_head"}.get(path, "")
@@ -92,6 +93,6 @@ def _refuse(name: str) -> NoReturn:
         raise unsupported(name, "is a bias, which is not served: train the adapter with lora_bias=False")
     raise malformed(
         name,
-        "is no LoRA tensor as PEFT's save_pretrained names them (base_model.model.<module>.lora_A.weight ...): "
+        "is no LoRA tensor as PEFT's save_pretrained names them (base_model.model.<module>.lora_A.weight): "
         "save the adapter again with it, or train without modules_to_save",
     )

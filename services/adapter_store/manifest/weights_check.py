@@ -1,4 +1,4 @@
-"""Checks each LoRA tensor: pairs, shapes against the base model, ranks against the config, dtypes, finite values."""
+"""Checks each LoRA tensor: its pair, shape, rank, dtype, and that every value is finite."""
 
 from collections.abc import Iterable
 from typing import BinaryIO
@@ -29,13 +29,15 @@ def check_sites(sites: dict[str, Site], config: PeftConfig, base_model: BaseMode
         raise malformed(
             WEIGHTS_PATH, "has no LoRA tensors: save the adapter again with PEFT's save_pretrained"
         )
-    largest_rank = num_parameters = 0
+    num_parameters = 0
+    ranks = set()
     for site in sites.values():
-        for tensor in _check_site(site, config, base_model):
+        rank = config.rank_of(site.path)
+        ranks.add(rank)
+        for tensor in _check_site(site, rank, config, base_model):
             num_parameters += tensor.num_elements
-        largest_rank = max(largest_rank, config.rank_of(site.path))
     return WeightsSummary(
-        rank=largest_rank,
+        rank=max(ranks),
         alpha=config.lora_alpha,
         target_modules=tuple(sorted({site.module.name for site in sites.values()})),
         rslora=config.rslora,
@@ -45,7 +47,7 @@ def check_sites(sites: dict[str, Site], config: PeftConfig, base_model: BaseMode
 
 
 def check_finite(file: BinaryIO, tensors: Iterable[TensorEntry]) -> None:
-    """Reads every tensor in bounded chunks. Raises INVALID_ADAPTER naming the first that has NaN or infinity."""
+    """Reads every tensor in bounded chunks. Raises INVALID_ADAPTER naming the first with NaN or infinity."""
     for tensor in tensors:
         dtype, exponent = _EXPONENT[tensor.dtype]
         file.seek(tensor.begin)
@@ -61,7 +63,7 @@ def check_finite(file: BinaryIO, tensors: Iterable[TensorEntry]) -> None:
                 )
 
 
-def _check_site(site: Site, config: PeftConfig, base_model: BaseModel) -> list[TensorEntry]:
+def _check_site(site: Site, rank: int, config: PeftConfig, base_model: BaseModel) -> list[TensorEntry]:
     a, b, magnitude = site.a, site.b, site.magnitude
     if a is None or b is None:
         present = a or b or magnitude
@@ -79,20 +81,17 @@ def _check_site(site: Site, config: PeftConfig, base_model: BaseModel) -> list[T
             raise unsupported(
                 tensor.name, f"{tensor.dtype} is not served: save the adapter as float32, float16 or bfloat16"
             )
-    _check_shapes(site, a, b, config, base_model)
+    _check_shapes(site, rank, a, b, base_model)
     _check_magnitude(site, a, config, base_model)
     return tensors
 
 
-def _check_shapes(
-    site: Site, a: TensorEntry, b: TensorEntry, config: PeftConfig, base_model: BaseModel
-) -> None:
-    rank = config.rank_of(site.path)
+def _check_shapes(site: Site, rank: int, a: TensorEntry, b: TensorEntry, base_model: BaseModel) -> None:
     if rank > base_model.max_rank:
         raise mismatch(
             a.name,
-            f"rank {rank} is over the {base_model.max_rank} that is served for {base_model.name}: train with a smaller "
-            "r, or raise the inference service's ceiling",
+            f"rank {rank} is over the {base_model.max_rank} that is served for {base_model.name}: train with "
+            "a smaller r, or raise the inference service's ceiling",
         )
     module = site.module
     for tensor, axis, features in ((a, 0, module.in_features), (b, 1, module.out_features)):
@@ -100,14 +99,14 @@ def _check_shapes(
         if len(tensor.shape) != 2 or tensor.shape[axis] != rank:
             raise malformed(
                 tensor.name,
-                f"shape {list(tensor.shape)} does not have the rank {rank} that adapter_config.json gives this module "
-                f"(r, rank_pattern): expected {expected}",
+                f"shape {list(tensor.shape)} does not have the rank {rank} that adapter_config.json gives "
+                f"this module (r, rank_pattern): expected {expected}",
             )
         if tensor.shape[1 - axis] != features:
             raise mismatch(
                 tensor.name,
-                f"shape {list(tensor.shape)} does not fit {module.name} of {base_model.name}: expected {expected}; "
-                "upload it to an adapter of the base model it was trained on",
+                f"shape {list(tensor.shape)} does not fit {module.name} of {base_model.name}: expected "
+                f"{expected}; upload it to an adapter of the base model it was trained on",
             )
 
 
@@ -121,7 +120,8 @@ def _check_magnitude(site: Site, a: TensorEntry, config: PeftConfig, base_model:
         if config.dora:
             raise malformed(
                 a.name,
-                f"use_dora is set, but lora_magnitude_vector of {site.path} is missing: save the adapter again",
+                f"use_dora is set, but lora_magnitude_vector of {site.path} is missing: save the "
+                "adapter again",
             )
         return
     if not config.dora:

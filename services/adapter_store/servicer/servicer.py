@@ -111,7 +111,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadRequest], context: Context
     ) -> pb.UploadResponse:
         """See the proto."""
-        persisted_bytes = await transfer.take(self._store.uploads, request_iterator)
+        persisted_bytes = await transfer.take(self._store.intake, request_iterator)
         return pb.UploadResponse(persisted_bytes=persisted_bytes)
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.UploadStatus:

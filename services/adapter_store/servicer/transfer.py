@@ -9,11 +9,11 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.blobs import BlobStore, read_range
 from services.adapter_store.catalog import Versions
 from services.adapter_store.domain.names import parse_reference
-from services.adapter_store.uploads import FileTarget, Uploads
+from services.adapter_store.uploads import FileTarget, Intake
 from services.common.errors import ServiceError, invalid_field
 
 
-async def take(uploads: Uploads, requests: AsyncIterator[pb.UploadRequest]) -> int:
+async def take(intake: Intake, requests: AsyncIterator[pb.UploadRequest]) -> int:
     """Appends a stream's chunks to one file; returns its durable bytes.
 
     What arrived before the stream broke stays.
@@ -21,16 +21,16 @@ async def take(uploads: Uploads, requests: AsyncIterator[pb.UploadRequest]) -> i
     target: FileTarget | None = None
     async for request in requests:
         if target is None:
-            target = await asyncio.to_thread(uploads.open_file, request.upload_id, request.path)
+            target = await asyncio.to_thread(intake.open_file, request.upload_id, request.path)
         else:
             _check_same(target, request)
         crc32c = request.crc32c if request.HasField("crc32c") else None
-        await asyncio.to_thread(uploads.append, target, request.write_offset, request.data, crc32c)
+        await asyncio.to_thread(intake.append, target, request.write_offset, request.data, crc32c)
         if request.finish:
-            return await asyncio.to_thread(uploads.finish_file, target)
+            return await asyncio.to_thread(intake.finish_file, target)
     if target is None:
         raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
-    return await asyncio.to_thread(uploads.persisted, target)
+    return await asyncio.to_thread(intake.persisted, target)
 
 
 async def give(
