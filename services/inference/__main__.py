@@ -43,7 +43,7 @@ async def _serve(settings: Settings, model: ServedModel) -> int:
     front_end = FrontEnd(
         settings,
         model,
-        AsyncStoreClient(settings.store),
+        AsyncStoreClient(settings.store, model.name),
         lambda: SpawnedEngine(settings, run_engine),
         _announce,
     )

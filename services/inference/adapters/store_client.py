@@ -23,7 +23,7 @@ from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
 
 RESOLVE_TIMEOUT_S = 5.0
-REGISTER_TIMEOUT_S = 30.0
+REGISTER_TIMEOUT_S = 10.0
 # A read takes this long at most: a start, and then a rate that any network should give.
 READ_START_S = 30.0
 READ_BYTES_PER_S = 1 << 20
@@ -75,11 +75,11 @@ class AsyncStoreClient:
             raise error
         return self._last_known[name]
 
-    async def register_base_model(self, config: ModelConfig, digest: str, max_rank: int) -> None:
+    async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
         """Makes the served model known to the store; the same again is no error. Raises ServiceError."""
         modules = (*config.layer_modules(), *config.model_modules())
         base_model = pb.BaseModel(
-            base_model=self._base_model,
+            base_model=name,
             digest=digest,
             architecture=config.architecture,
             hidden_size=config.hidden_size,
@@ -92,7 +92,7 @@ class AsyncStoreClient:
         )
         try:
             request = pb.RegisterBaseModelRequest(base_model=base_model)
-            await self._stub.RegisterBaseModel(request, timeout=REGISTER_TIMEOUT_S, wait_for_ready=True)
+            await self._stub.RegisterBaseModel(request, timeout=REGISTER_TIMEOUT_S)
         except grpc.RpcError as error:
             raise store_error(error) from error
 

@@ -1,5 +1,7 @@
 """What the adapter store's statuses mean to inference. Must not know stubs or names of RPCs."""
 
+from typing import cast
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -25,7 +27,7 @@ def store_error(error: grpc.RpcError) -> ServiceError:
     code, details = error.code(), error.details() or ""
     if code not in _ANSWERS:
         return store_unavailable(f"{code.name}: {details}")
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast(grpc.Call, error))
     info = error_details_pb2.ErrorInfo()
     for detail in [] if status is None else status.details:
         if detail.Is(info.DESCRIPTOR):
