@@ -69,6 +69,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MultiloraError:
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
     field = metadata.pop("field", field)
     message = error.details() or "the server gave no message"
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not reason:
+        message = f"no answer: is the service running, and is its address right? ({message})"
     return MultiloraError(
         error.code().name, message, reason=reason, field=field, retry_after_s=retry_after_s, metadata=metadata
     )
