@@ -4,7 +4,8 @@ Order is priority, then arrival. Decodes come first, then prefill chunks, then n
 the step's tokens are spent. A request waits for its own adapter only; but the first one that lacks
 nothing except pages stops the admission of those behind it, so that it gets the next pages freed:
 no request starves, resident adapter or not. When a running request lacks a page, idle adapters go
-first (least recently used), then the running request that is last in order: it is recomputed later.
+first (least recently used, never one that a request ahead waits for), then the running request that
+is last in order: it is recomputed later.
 
 Must not know torch, gRPC or the wire. Continuous batching: Yu et al. 2022 (Orca); preemption by
 recompute: Kwon et al. 2023 (vLLM).
@@ -13,6 +14,7 @@ recompute: Kwon et al. 2023 (vLLM).
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.residency import Io, Residency
@@ -140,13 +142,16 @@ class Scheduler:
 
     def _make_room(self, sequence: Sequence, num_tokens: int, plan: Plan) -> bool:
         while not self._kv.grow(sequence.id, num_tokens):
-            if self._evict_for(sequence, num_tokens, plan):
+            kept = self._wanted_ahead_of(sequence)
+            num_pages = self._kv.pages_short(sequence.id, num_tokens)
+            plan.io += self._residency.evict_idle(num_pages, kept)
+            if self._pool.num_free >= num_pages:
                 continue
             victim = self._last_unplanned(plan)
             if victim is not sequence:
                 self._preempt(victim)
-            elif len(self._running) > 1 or self._residency.is_loading:
-                # Others run or load, so pages will come free: this one is recomputed then.
+            elif kept or len(self._running) > 1 or self._residency.is_loading:
+                # Others go first, run or load, so pages will come free: this one is recomputed then.
                 self._preempt(sequence)
                 return False
             else:
@@ -154,10 +159,11 @@ class Scheduler:
                 return False
         return True
 
-    def _evict_for(self, sequence: Sequence, num_tokens: int, plan: Plan) -> bool:
-        num_pages = self._kv.pages_short(sequence.id, num_tokens)
-        plan.io += self._residency.evict_idle(num_pages)
-        return self._pool.num_free >= num_pages
+    def _wanted_ahead_of(self, sequence: Sequence) -> set[AdapterKey]:
+        """Adapters in the pool that requests before `sequence` in order wait for."""
+        ahead = takewhile(lambda waiting: waiting.order < sequence.order, self._waiting)
+        keys = {waiting.adapter_key for waiting in ahead}
+        return {key for key in keys if key and self._residency.state(key) is ResidencyState.DEVICE}
 
     def _last_unplanned(self, plan: Plan) -> Sequence:
         planned = {chunk.sequence.id for chunk in plan.chunks}
@@ -173,6 +179,8 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _admit(self, plan: Plan) -> None:
+        # Pages that those ahead will need as soon as their adapter, on its way into the pool, is there.
+        promised_pages = 0
         for sequence in tuple(self._waiting):
             if plan.budget == 0 or len(self._running) >= self._max_running:
                 return
@@ -180,8 +188,10 @@ class Scheduler:
                 if self._lacks_only_pages(sequence):
                     self._fail_if_hopeless(sequence, plan)
                     return
+                if self._is_loading(sequence):
+                    promised_pages += self._kv.num_pages_for(sequence.num_tokens)
                 continue
-            if not self._start(sequence, plan):
+            if not self._start(sequence, plan, promised_pages):
                 self._fail_if_hopeless(sequence, plan)
                 return
 
@@ -205,15 +215,21 @@ class Scheduler:
             and self._residency.state(key) is ResidencyState.HOST
         )
 
-    def _start(self, sequence: Sequence, plan: Plan) -> bool:
+    def _is_loading(self, sequence: Sequence) -> bool:
+        key = sequence.adapter_key
+        return key is not None and self._residency.state(key) is ResidencyState.LOADING
+
+    def _start(self, sequence: Sequence, plan: Plan, promised_pages: int) -> bool:
         key = sequence.adapter_key
         if key is not None:
             # Running first, so that making room cannot evict the adapter this is for.
             self._residency.start(key, sequence.id)
-        if not self._has_headroom(sequence, plan) or not self._kv.grow(sequence.id, sequence.num_tokens):
+        if not self._has_headroom(sequence, plan, promised_pages):
             if key is not None:
                 self._residency.requeue(key, sequence.id)
             return False
+        grown = self._kv.grow(sequence.id, sequence.num_tokens)
+        assert grown, "headroom was checked"
         self._waiting.remove(sequence)
         insort(self._running, sequence, key=_order)
         if sequence.started_s is None:
@@ -221,9 +237,9 @@ class Scheduler:
         self._take(sequence, min(sequence.num_pending, plan.budget), plan)
         return True
 
-    def _has_headroom(self, sequence: Sequence, plan: Plan) -> bool:
+    def _has_headroom(self, sequence: Sequence, plan: Plan, promised_pages: int) -> bool:
         # A page for each running request on top: else the newcomer is preempted a few steps later.
-        num_pages = self._kv.pages_short(sequence.id, sequence.num_tokens) + len(self._running)
+        num_pages = self._kv.num_pages_for(sequence.num_tokens) + len(self._running) + promised_pages
         if self._pool.num_free < num_pages:
             plan.io += self._residency.evict_idle(num_pages)
         return self._pool.num_free >= num_pages

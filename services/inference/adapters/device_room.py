@@ -4,7 +4,7 @@ Adapters that no request runs stay until their room is wanted, least recently us
 know host copies, fetches or who waits why.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from services.inference.adapters.entry import ON_DEVICE, Entry
 from services.inference.messages import ResidencyState
@@ -35,10 +35,13 @@ class DeviceRoom:
         rows = len(self._free_rows) + len(self._idle)
         return self.pool.num_free + self._idle_pages >= num_pages and rows >= extra_rows
 
-    def victims(self, num_pages: int, extra_rows: int = 0) -> list[Entry] | None:
+    def victims(
+        self, num_pages: int, extra_rows: int = 0, keep: Collection[AdapterKey] = ()
+    ) -> list[Entry] | None:
         """Whom to evict so that `num_pages` and `extra_rows` are free; None if that cannot be reached.
 
-        Adapters that somebody waits for go last; otherwise the least recently used goes first.
+        Never one of `keep`. Adapters that somebody waits for go last; otherwise the least recently
+        used goes first.
         """
         if not self.could_hold(num_pages, extra_rows):
             return None
@@ -48,10 +51,12 @@ class DeviceRoom:
         for entry in sorted(self._idle.values(), key=lambda entry: entry.is_wanted):
             if pages_short <= 0 and rows_short <= 0:
                 break
+            if entry.key in keep:
+                continue
             chosen.append(entry)
             pages_short -= entry.num_pages
             rows_short -= 1
-        return chosen
+        return chosen if pages_short <= 0 and rows_short <= 0 else None
 
     def place(self, entry: Entry) -> None:
         """Gives `entry` pages and a row, which must be free, and makes it LOADING."""

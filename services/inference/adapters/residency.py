@@ -13,7 +13,7 @@ that was launched: the loader orders its copies behind that step.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from services.common.errors import Reason, ServiceError, not_found
 from services.inference.adapters import refusals
@@ -144,9 +144,12 @@ class Residency:
         """
         return self._take_io() if self._place(self._entries[key]) else None
 
-    def evict_idle(self, num_pages: int) -> list[Io]:
-        """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached."""
-        self._evict(self._device.victims(num_pages) or [])
+    def evict_idle(self, num_pages: int, keep: Collection[AdapterKey] = ()) -> list[Io]:
+        """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached.
+
+        Adapters in `keep` stay.
+        """
+        self._evict(self._device.victims(num_pages, keep=keep) or [])
         return self._take_io()
 
     # ---- I/O that ended

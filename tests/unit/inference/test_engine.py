@@ -266,7 +266,7 @@ SUBMITS = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(SUBMITS, min_size=1, max_size=25), st.randoms(), st.integers(8, 16), st.integers(4, 32))
+@given(st.lists(SUBMITS, min_size=1, max_size=25), st.randoms(), st.integers(10, 16), st.integers(4, 32))
 def test_any_mix_of_work_ends_whole_and_leaves_nothing(wishes, random, num_pages, max_batch_tokens) -> None:
     world = World(num_pages=num_pages, max_batch_tokens=max_batch_tokens, host_capacity_bytes=300)
     requests: dict[str, Request] = {}
