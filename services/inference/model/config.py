@@ -136,7 +136,7 @@ def _from_raw(raw: dict[str, Any], architecture: str, family: str) -> ModelConfi
             qkv_bias=family == "qwen2",
             qk_norm=family == "qwen3",
             sliding_window_tokens=int(window) if window else None,
-            first_window_layer=_first_window_layer(raw, family),
+            first_window_layer=_first_window_layer(raw, family) if window else 0,
         )
     except KeyError as error:
         raise _bad(str(error.args[0]), "is missing from config.json") from error

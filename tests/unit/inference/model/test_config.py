@@ -73,3 +73,28 @@ def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(raw))
     with pytest.raises(ServiceError, match="vocab_size: is missing"):
         read_config(tmp_path)
+
+
+def test_mistral_slides_its_window_in_every_layer(tmp_path: Path) -> None:
+    config = read_config(_config(tmp_path, architectures=["MistralForCausalLM"], sliding_window=16))
+    assert [config.window_tokens(layer) for layer in range(2)] == [16, 16]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_window_layers": 1}, {"layer_types": ["full_attention", "sliding_attention"]}],
+)
+def test_qwen_slides_its_window_in_the_upper_layers(tmp_path: Path, changes: dict[str, Any]) -> None:
+    qwen = {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 16, **changes}
+    config = read_config(_config(tmp_path, use_sliding_window=True, **qwen))
+    assert [config.window_tokens(layer) for layer in range(2)] == [None, 16]
+    config = read_config(_config(tmp_path, use_sliding_window=False, **qwen))
+    assert [config.window_tokens(layer) for layer in range(2)] == [None, None]
+
+
+def test_alternating_windows_are_refused_unless_unused(tmp_path: Path) -> None:
+    kinds = ["sliding_attention", "full_attention"]
+    qwen = {"architectures": ["Qwen3ForCausalLM"], "layer_types": kinds, "sliding_window": 16}
+    with pytest.raises(ServiceError, match="layer_types"):
+        read_config(_config(tmp_path, use_sliding_window=True, **qwen))
+    assert read_config(_config(tmp_path, use_sliding_window=False, **qwen)).sliding_window_tokens is None
