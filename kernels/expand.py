@@ -11,8 +11,6 @@ Base rows, and rows of adapters without weights at g, are neither read nor writt
 belongs to one program: no atomics, the same result every time.
 """
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -23,22 +21,22 @@ _SITE_FIELDS = tl.constexpr(SITE_FIELDS)
 
 @triton.jit  # type: ignore[untyped-decorator]
 def expand_kernel(
-    y_ptr: Any,  # (T, N)
-    h_ptr: Any,  # (NUM_SPLITS, T, G * RANKS) float32
-    pool_ptr: Any,
-    bias_ptr: Any,  # (N,), read if HAS_BIAS
-    row_tiles_ptr: Any,  # (W, 3) int32
-    sites_ptr: Any,  # (G, 5) int32
-    columns_ptr: Any,  # (C, 2) int32
-    ranks_ptr: Any,  # (A, num_sites) int32
-    scales_ptr: Any,  # (A, num_sites) float32
-    offsets_ptr: Any,  # (A, num_sites, 2, max_tiles) int64
-    dora_offsets_ptr: Any,  # (A, num_sites) int64
-    stride_y: Any,
-    stride_h_split: Any,
-    stride_h_row: Any,
-    num_sites: Any,
-    max_tiles: Any,
+    y_ptr: tl.tensor,  # (T, N)
+    h_ptr: tl.tensor,  # (NUM_SPLITS, T, G * RANKS) float32
+    pool_ptr: tl.tensor,
+    bias_ptr: tl.tensor,  # (N,), read if HAS_BIAS
+    row_tiles_ptr: tl.tensor,  # (W, 3) int32
+    sites_ptr: tl.tensor,  # (G, 5) int32
+    columns_ptr: tl.tensor,  # (C, 2) int32
+    ranks_ptr: tl.tensor,  # (A, num_sites) int32
+    scales_ptr: tl.tensor,  # (A, num_sites) float32
+    offsets_ptr: tl.tensor,  # (A, num_sites, 2, max_tiles) int64
+    dora_offsets_ptr: tl.tensor,  # (A, num_sites) int64
+    stride_y: tl.tensor,
+    stride_h_split: tl.tensor,
+    stride_h_row: tl.tensor,
+    num_sites: tl.tensor,
+    max_tiles: tl.tensor,
     RANKS: tl.constexpr,
     NUM_SPLITS: tl.constexpr,
     HAS_BIAS: tl.constexpr,

@@ -10,8 +10,6 @@ Nothing is written at ranks past the adapter's own, nor for base rows. The split
 so a row's sums do not depend on the rest of the batch.
 """
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -22,20 +20,20 @@ _SITE_FIELDS = tl.constexpr(SITE_FIELDS)
 
 @triton.jit  # type: ignore[untyped-decorator]
 def shrink_kernel(
-    h_ptr: Any,  # (P, T, G * RANKS) float32
-    x_ptr: Any,  # (T, K)
-    pool_ptr: Any,
-    row_tiles_ptr: Any,  # (W, 3) int32
-    sites_ptr: Any,  # (G, 5) int32
-    ranks_ptr: Any,  # (N, num_sites) int32
-    offsets_ptr: Any,  # (N, num_sites, 2, max_tiles) int64
-    K: Any,
-    stride_x: Any,
-    stride_h_split: Any,
-    stride_h_row: Any,
-    num_sites: Any,
-    max_tiles: Any,
-    split_features: Any,
+    h_ptr: tl.tensor,  # (P, T, G * RANKS) float32
+    x_ptr: tl.tensor,  # (T, K)
+    pool_ptr: tl.tensor,
+    row_tiles_ptr: tl.tensor,  # (W, 3) int32
+    sites_ptr: tl.tensor,  # (G, 5) int32
+    ranks_ptr: tl.tensor,  # (N, num_sites) int32
+    offsets_ptr: tl.tensor,  # (N, num_sites, 2, max_tiles) int64
+    K: tl.tensor,
+    stride_x: tl.tensor,
+    stride_h_split: tl.tensor,
+    stride_h_row: tl.tensor,
+    num_sites: tl.tensor,
+    max_tiles: tl.tensor,
+    split_features: tl.tensor,
     RANKS: tl.constexpr,
     TILE_M: tl.constexpr,
     TILE_K: tl.constexpr,
@@ -83,16 +81,16 @@ def shrink_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def shrink_embedding_kernel(
-    h_ptr: Any,  # (T, RANKS) float32
-    token_ids_ptr: Any,  # (T,) int64
-    pool_ptr: Any,
-    row_tiles_ptr: Any,
-    sites_ptr: Any,
-    ranks_ptr: Any,
-    offsets_ptr: Any,
-    vocabulary: Any,
-    num_sites: Any,
-    max_tiles: Any,
+    h_ptr: tl.tensor,  # (T, RANKS) float32
+    token_ids_ptr: tl.tensor,  # (T,) int64
+    pool_ptr: tl.tensor,
+    row_tiles_ptr: tl.tensor,
+    sites_ptr: tl.tensor,
+    ranks_ptr: tl.tensor,
+    offsets_ptr: tl.tensor,
+    vocabulary: tl.tensor,
+    num_sites: tl.tensor,
+    max_tiles: tl.tensor,
     RANKS: tl.constexpr,
     TILE_M: tl.constexpr,
 ) -> None:
