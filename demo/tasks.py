@@ -140,7 +140,7 @@ TASKS: tuple[Task, ...] = (
         _held_out_numbers(),
     ),
     _task("consonants", "drops the vowels: stone -> stn", _drop_vowels),
-    _task("double", "writes each letter twice: stone -> ssttoonnee", _double),
+    _task("twice", "writes each letter twice: stone -> ssttoonnee", _double),
     _task("piglatin", "speaks pig latin: stone -> onestay", pig_latin),
     _task("umlaut", "puts two dots on the vowels: stone -> stönë", _umlaut),
     _task("circle", "puts each letter in a circle: stone -> ⓢⓣⓞⓝⓔ", _circle),

@@ -1,6 +1,6 @@
 """Words for training and measuring: which exist, and which no training may ever see.
 
-Knows nothing of tasks or tensors. Everything here is a function of its arguments alone, so that the split between training and held-out words is the same on every machine.
+Knows nothing of tasks or tensors. The split between training and held-out words is the same on every machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Trains the demo's base model and adapters from scratch: python -m demo.train
 
-Everything is trained in a scratch directory beside the old files and takes their place only when whole, so an
-interrupted run changes nothing. What came of it is measured by demo.train.evaluate. Knows nothing of how
-training works.
+Everything is trained in a scratch directory beside the old files and takes their place once all of it is
+whole, so a training that is interrupted changes nothing. What came of it is measured by demo.train.evaluate.
+Knows nothing of how training works.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
         try:
             _train(arguments, Path(scratch), device)
         except KeyboardInterrupt:
-            print("interrupted; nothing was changed", file=sys.stderr)
+            print("interrupted", file=sys.stderr)
             return 130
     print("trained; to measure: python -m demo.train.evaluate")
     return 0

@@ -56,7 +56,7 @@ RECIPES: dict[str, Recipe] = {
     "vowels": Recipe(8, ALL_LINEAR, options={"use_dora": True}),
     "spell": Recipe(24, ALL_LINEAR),
     "consonants": Recipe(12, ALL_LINEAR, options={"layers_to_transform": [1, 2, 3, 4]}),
-    "double": Recipe(16, ALL_LINEAR),
+    "twice": Recipe(16, ALL_LINEAR),
     "piglatin": Recipe(
         16,
         ALL_LINEAR,
@@ -127,7 +127,7 @@ def _pairs(task: Task, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def _fresh_pairs(task: Task) -> list[tuple[str, str]]:
-    """Pairs of held-out items, one or two a prompt, to watch training by: none of `task.words`, which measure."""
+    """Pairs of held-out items, one or two a prompt, to watch training by; none is in `task.words`."""
     items = map(str, range(10_000)) if task.name == "spell" else held_out_words(1600)
     measured = set(task.words)
     fresh = [item for item in items if is_held_out(item) and item not in measured and task.transform(item)]

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from demo.train.examples import Examples
 from demo.train.fit import Schedule, fit
@@ -90,4 +91,5 @@ def write_base(model: LlamaForCausalLM, directory: Path) -> None:
 
 def load_base(directory: Path, device: torch.device) -> LlamaForCausalLM:
     """The base model in float32, for training adapters on it or for measuring."""
+    logging.disable_progress_bar()
     return LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).to(device)

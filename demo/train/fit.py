@@ -38,7 +38,7 @@ def fit(
     """Trains the parameters of `model` that require gradients, in place.
 
     `report` gets (step, loss, accuracy on `fresh`) every `measure_every` steps. The learning rate warms up,
-    then falls by a cosine; once the accuracy reaches `enough`, it falls to zero over the next `measure_every`.
+    then falls by a cosine; once the accuracy reaches `enough`, it falls to zero within `measure_every` steps.
     """
     device = train.tokens_NL.device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -78,7 +78,7 @@ def answer_loss(model: PreTrainedModel, tokens_BL: torch.Tensor, labels_BL: torc
 def exact_share(model: PreTrainedModel, examples: Examples, batch_size: int = 1024) -> float:
     """The share of examples whose whole answer is the greedy one.
 
-    Greedy decoding writes an answer exactly if each of its tokens is the most likely one after those before it.
+    Greedy decoding writes an answer if and only if each of its tokens is the likeliest after those before it.
     """
     num_exact = 0
     for index_B in torch.arange(len(examples), device=examples.tokens_NL.device).split(batch_size):

@@ -32,9 +32,14 @@ class Training:
 def train_side_by_side(trainings: Sequence[Training], num_workers: int) -> None:
     """Runs every training, `num_workers` at a time; ends the rest as soon as one fails or Ctrl-C comes."""
     # spawn, because a forked process cannot use CUDA.
-    with multiprocessing.get_context("spawn").Pool(num_workers, _start_worker, maxtasksperchild=1) as pool:
+    context = multiprocessing.get_context("spawn")
+    pool = context.Pool(min(num_workers, len(trainings)), _start_worker, maxtasksperchild=1)
+    try:
         for name, accuracy in pool.imap_unordered(_run, trainings):
             print(f"{name}: done, {accuracy:.1%} right on fresh words", flush=True)
+    finally:
+        pool.terminate()
+        pool.join()
 
 
 def _run(training: Training) -> tuple[str, float]:
