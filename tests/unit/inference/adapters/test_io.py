@@ -1,0 +1,141 @@
+"""Residency, fetcher, loader and table together: from a name to weights that the kernels find."""
+
+import queue
+
+import pytest
+import torch
+
+from kernels.rank_row_table import RankRowTable
+from kernels.rank_rows import a_tiles, b_tiles
+from services.inference.adapters.adapter_weights import read_adapter_weights
+from services.inference.adapters.completions import Loaded, LoadFailed
+from services.inference.adapters.io import AdapterIo
+from services.inference.adapters.loader import Loader
+from services.inference.adapters.packing import PackedAdapter, PageShape, pack
+from services.inference.adapters.residency import Residency
+from services.inference.messages import ResidencyState
+from services.inference.page_pool import PagePool
+from services.inference.request import AdapterKey
+from tests.unit.inference.adapters.lora_files import (
+    DOWN1,
+    INNER,
+    Q0,
+    SITES,
+    DirectoryReader,
+    linear,
+    write,
+)
+
+PAGE_ELEMENTS, NUM_PAGES = 128, 8
+
+
+class Rig:
+    def __init__(self, tmp_path):
+        pool_E = torch.full((NUM_PAGES * PAGE_ELEMENTS,), torch.nan)
+        self.table = RankRowTable(pool_E, SITES, 4, 64, PAGE_ELEMENTS)
+        self.pool = PagePool(NUM_PAGES)
+        self.residency = Residency(self.pool, 4, 1 << 20)
+        self.reader = DirectoryReader()
+        self.posted = queue.SimpleQueue()
+        self.io = AdapterIo(
+            self.residency,
+            self.table,
+            "nowhere:1",
+            cache_dir=tmp_path / "cache",
+            disk_cache_bytes=1 << 20,
+            fetch_threads=2,
+            base_weight=lambda site: torch.ones(site.out_features, site.in_features),
+            post=self.posted.put,
+            reader=self.reader,
+        )
+
+    def settle(self, num_completions):
+        for _ in range(num_completions):
+            self.io.execute(self.io.complete(self.posted.get(timeout=10)))
+
+    def bring(self, adapter):
+        self.io.execute(self.residency.require(adapter, f"r-{adapter.key}"))
+        if self.residency.state(adapter.key) is ResidencyState.FETCHING:
+            self.settle(1)
+        self.io.execute(self.residency.try_load(adapter.key))
+        self.settle(1)
+        assert self.residency.state(adapter.key) is ResidencyState.DEVICE
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    rig.io.check_integrity()
+    rig.residency.check_integrity()
+    rig.pool.check_integrity()
+    rig.io.close()
+
+
+def test_the_table_finds_the_weights_that_were_in_the_files(rig, tmp_path):
+    tensors = linear(Q0, 17, seed=1) | linear(DOWN1, 3, width=INNER, seed=2)
+    directory = write(tmp_path / "a", tensors, r=17, rank_pattern={"down_proj": 3})
+    adapter = rig.reader.add(directory)
+    rig.bring(adapter)
+    rows = rig.table.rows(rig.residency.adapter_index(adapter.key))
+    assert {site: row.rank for site, row in rows.items()} == {0: 17, 3: 3}
+    for module, site in ((Q0, SITES[0]), (DOWN1, SITES[3])):
+        a_RI = torch.cat(a_tiles(rig.table, site, rows[site.index]))
+        b_RO = torch.cat(b_tiles(rig.table, site, rows[site.index]))
+        torch.testing.assert_close(a_RI, tensors[f"{module}.lora_A.weight"], rtol=0, atol=0)
+        torch.testing.assert_close(b_RO, tensors[f"{module}.lora_B.weight"].T, rtol=0, atol=0)
+
+
+def test_a_half_copied_adapter_is_in_no_table(rig, tmp_path):
+    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
+    rig.io.execute(rig.residency.require(adapter, "r"))
+    rig.settle(1)
+    rig.io.execute(rig.residency.try_load(adapter.key))
+    completion = rig.posted.get(timeout=10)
+    index = rig.residency.adapter_index(adapter.key)
+    assert rig.table.rows(index) == {}
+    rig.io.execute(rig.io.complete(completion))
+    assert set(rig.table.rows(index)) == {0}
+
+
+def test_more_adapters_than_fit_take_turns_and_each_keeps_its_own_weights(rig, tmp_path):
+    adapters, tensors = [], []
+    for i in range(5):
+        tensors.append(linear(Q0, 16, seed=i))
+        adapters.append(rig.reader.add(write(tmp_path / str(i), tensors[i], r=16), str(i)))
+    for _ in range(2):
+        for adapter, expected in zip(adapters, tensors, strict=True):
+            rig.bring(adapter)
+            index = rig.residency.adapter_index(adapter.key)
+            found = torch.cat(a_tiles(rig.table, SITES[0], rig.table.rows(index)[0]))
+            torch.testing.assert_close(found, expected[f"{Q0}.lora_A.weight"], rtol=0, atol=0)
+            rig.residency.leave(adapter.key, f"r-{adapter.key}")
+    assert rig.residency.counters.device_evictions >= 8
+    live = [rig.table.rows(i) for i in range(4) if rig.table.rows(i)]
+    assert len(live) == rig.residency.counters.resident_adapters
+
+
+def test_unload_frees_table_pages_and_host_copy(rig, tmp_path):
+    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
+    rig.io.execute(rig.residency.load(adapter, ResidencyState.DEVICE, True, 1))
+    rig.settle(2)
+    rig.io.execute(rig.residency.unload(adapter.key, ResidencyState.HOST, 2))
+    (_, info), (_, freed) = rig.residency.take_completed()
+    assert (freed.device_bytes, freed.host_bytes) == (info.device_bytes, info.host_bytes)
+    assert freed.device_bytes == PAGE_ELEMENTS * 4
+    assert rig.pool.num_free == NUM_PAGES
+    assert all(rig.table.rows(index) == {} for index in range(4))
+
+
+def test_a_copy_that_fails_is_told(tmp_path):
+    weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
+    packed = pack(AdapterKey("k" * 64), weights, PageShape(PAGE_ELEMENTS, torch.float32), lambda site: None)
+    posted = queue.SimpleQueue()
+    loader = Loader(torch.zeros(2, PAGE_ELEMENTS), posted.put)
+    loader.submit(packed, range(1, 1 + packed.num_pages))
+    loader.submit(PackedAdapter(packed.key, 4, torch.zeros(1, 3), ()), [0])
+    assert isinstance(posted.get(timeout=10), Loaded)
+    failed = posted.get(timeout=10)
+    assert isinstance(failed, LoadFailed)
+    assert "incident" in failed.error.message
+    loader.close()
