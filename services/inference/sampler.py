@@ -21,7 +21,7 @@ from services.inference.request import SamplingParams
 from services.inference.sampler_row import SampledToken, SamplerRow
 
 NEG_INF = float("-inf")
-# Two float32 logits that differ at all differ by more: the draw is greedy but for ties.
+# Under what float32 tells logits apart by, so the draw is greedy but for ties; and never 0 / 0.
 MIN_TEMPERATURE = 1e-7
 
 
@@ -82,7 +82,7 @@ def _limited(scaled_XV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     before_XV = probs_XV.cumsum(dim=-1) - probs_XV
     # A top_p of 1 keeps all, whatever the sum rounds to.
     bounds_X1 = _column([p.top_p if p.top_p < 1 else math.inf for p in params], scaled_XV)
-    sorted_XV.masked_fill_((before_XV >= bounds_X1) & (ranks_V > 0), NEG_INF)
+    sorted_XV.masked_fill_(before_XV >= bounds_X1, NEG_INF)
     return torch.empty_like(scaled_XV).scatter_(1, order_XV, sorted_XV)
 
 

@@ -101,9 +101,10 @@ def test_ties_at_the_limit_keep_the_lowest_ids() -> None:
     assert set(_drawn(torch.zeros(50), 300, top_k=3)) == {0, 1, 2}
 
 
-def test_a_tiny_temperature_is_greedy() -> None:
-    rows = [_row(seed=seed, temperature=1e-30) for seed in range(50)]
-    assert set(_tokens(LOGITS.expand(50, -1), rows)) == {1}
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-60])
+def test_a_tiny_temperature_is_greedy_but_for_ties(temperature: float) -> None:
+    logits = torch.tensor([1.0, 3.0, 2.999, 3.0, -4.0])
+    assert set(_drawn(logits, 50, temperature=temperature, top_p=0.99, min_p=0.01)) == {1, 3}
 
 
 def test_a_seeded_row_gets_its_tokens_alone_and_in_any_batch() -> None:
