@@ -27,6 +27,8 @@ from demo.tasks import TASKS
 # Of what the slowest row of the closed loop reaches: above its capacity a server only queues.
 _OPEN_SHARE = 0.6
 
+_OUTPUT = Path(".data/bench.json")
+
 _PROMPT_TOKENS = (8, 33)
 _OUTPUT_TOKENS = (16, 33)
 
@@ -37,10 +39,10 @@ async def run(console: Console, options: argparse.Namespace) -> int:
         await publish_adapters(stack, lambda line: None)
         async with InferenceClient(stack.server.address) as client, StoreClient(stack.store.address) as store:
             bench = Bench(console, client, options.repeats)
-            demo = [adapter_name(task.adapter) for task in TASKS]
+            demo = [adapter_name(task.adapter) for task in TASKS[:8]]
             one = await median_rank_adapter(store, demo)
             closed = await bench.measure(
-                "8 adapters, equal lengths", equal_lengths(options.seconds), demo[:8], one
+                "8 adapters, equal lengths", equal_lengths(options.seconds), demo, one
             )
             rate = _OPEN_SHARE * min(row.requests_per_s for row in closed.rows)
             base_model = await store.get_base_model(BASE_MODEL)
@@ -48,17 +50,17 @@ async def run(console: Console, options: argparse.Namespace) -> int:
             one_random = await median_rank_adapter(store, many)
             for title, load in open_loads(rate, options.seconds):
                 await bench.measure(title, load, many, one_random)
-    if options.output is not None:
-        options.output.write_text(json.dumps(bench.to_json(), indent=2) + "\n")
-        console.print(f"written: {options.output}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(bench.to_json(), indent=2) + "\n")
+    console.print(f"written: {options.output}")
     return 1 if bench.num_errors else 0
 
 
 def equal_lengths(seconds: float) -> Load:
-    """16 streams at a time, all of the same length: what mixing adapters costs and nothing else."""
+    """8 streams at a time, all of the same length: what mixing adapters costs and nothing else."""
     return Load(
         num_requests=max(16, round(16 * seconds)),
-        concurrency=16,
+        concurrency=8,
         prompt_tokens=(16, 17),
         output_tokens=(32, 33),
     )
@@ -101,9 +103,10 @@ class Bench:
 
     async def measure(self, title: str, load: Load, adapters: Sequence[str], one_adapter: str) -> Result:
         """One load, its table printed."""
-        result = await run_benchmark(
-            self._client, load, adapters, one_adapter=one_adapter, repeats=self._repeats
-        )
+        with self._console.status(f"{title}: no adapter, one, many, {self._repeats} times in turn"):
+            result = await run_benchmark(
+                self._client, load, adapters, one_adapter=one_adapter, repeats=self._repeats
+            )
         self._results.append((title, result))
         shape = (
             f"closed loop, {load.concurrency} at a time"
@@ -125,13 +128,9 @@ def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs."""
     parser = argparse.ArgumentParser(prog="python -m demo.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each row (default: 3)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one run, about (default: 4)")
-    parser.add_argument(
-        "--random", type=int, default=48, help="random adapters beside the demo's (default: 48)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("bench.json"), help="JSON file (default: bench.json)"
-    )
+    parser.add_argument("--seconds", type=float, default=2.5, help="length of one run, about (default: 2.5)")
+    parser.add_argument("--random", type=int, default=32, help="adapters of random weights (default: 32)")
+    parser.add_argument("--output", type=Path, default=_OUTPUT, help=f"JSON file (default: {_OUTPUT})")
     options = parser.parse_args(argv)
     return run_until_signalled(run(make_console(), options))
 

@@ -12,13 +12,11 @@ from typing import Any
 
 from client.bench.load import Load
 from client.bench.measure import Run, run_trace
-from client.bench.report import Row, summarize
+from client.bench.report import MANY_ADAPTERS, NO_ADAPTER, ONE_ADAPTER, Row, summarize
 from client.bench.trace import PlannedRequest, draw_trace
 from client.inference_client import InferenceClient
 from client.serving import Model, Stats
 from client.wire import to_json
-
-NO_ADAPTER, ONE_ADAPTER, MANY_ADAPTERS = "no adapter", "one adapter", "many adapters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ async def run_benchmark(
         model=model,
         adapters=tuple(adapters),
         one_adapter=one_adapter,
-        rows=tuple(summarize(runs, NO_ADAPTER)),
+        rows=tuple(summarize(runs)),
         stats_before=before,
         stats_after=await client.get_stats(),
     )

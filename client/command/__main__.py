@@ -1,5 +1,5 @@
 """`python -m client.command` is `multilora`."""
 
-from client.command import main
+from client.command.app import main
 
 main()

@@ -1,8 +1,11 @@
 """The command's parts put together; each part is a module with its own commands."""
 
+import sys
+
 import typer
 
 from client.command import adapters, bench, generation, push, residency, services, versions
+from client.errors import MultiloraError
 
 app = typer.Typer(
     help="""Serve thousands of LoRA fine-tunes of one base model.
@@ -24,3 +27,14 @@ app = typer.Typer(
 
 for part in (services, push, adapters, versions, generation, residency, bench):
     part.add_to(app)
+
+
+def main() -> None:
+    """Runs the command and exits: 0, 1 with one line on stderr, 2 on wrong usage, 130 on Ctrl-C."""
+    try:
+        app(prog_name="multilora")
+    except MultiloraError as error:
+        print(f"multilora: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
