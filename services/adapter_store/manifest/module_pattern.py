@@ -6,6 +6,7 @@ Source: PEFT's `get_pattern_key`: the first key for which re.match(r"(.*\\.)?(KE
 import re
 from collections.abc import Iterable
 
+from services.adapter_store.domain.fields import quoted
 from services.adapter_store.manifest.refusals import malformed, unsupported
 
 MAX_PATTERNS = 1024
@@ -45,7 +46,9 @@ def compile_patterns(option: str, keys: Iterable[str]) -> list[re.Pattern[str]]:
         try:
             compiled.append(re.compile(rf"(.*\.)?({key})$"))
         except (re.error, OverflowError, RecursionError) as error:
-            raise malformed(field, f"is no regular expression ({error}): write the module's name") from error
+            raise malformed(
+                field, f"is no regular expression ({quoted(str(error))}): write the module's name"
+            ) from error
         ways = _ways(plain)
         num_branching += ways > 1
         if ways > _MAX_WAYS or num_branching > MAX_BRANCHING_PATTERNS:

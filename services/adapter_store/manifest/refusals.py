@@ -1,6 +1,6 @@
 """The three ways to refuse an adapter. Each names the tensor or config key and says what to do."""
 
-from services.adapter_store.domain.fields import MAX_SHOWN_CHARS, quoted
+from services.adapter_store.domain.fields import quoted
 from services.common.errors import Code, Reason, ServiceError
 
 
@@ -22,4 +22,4 @@ def mismatch(field: str, message: str) -> ServiceError:
 def _refusal(code: Code, reason: Reason, field: str, message: str) -> ServiceError:
     # Tensor names and config keys come from outside: only a short, printable form goes on.
     shown = quoted(field)[1:-1]
-    return ServiceError(code, reason, f"{shown}: {message}", field=shown[: 2 * MAX_SHOWN_CHARS])
+    return ServiceError(code, reason, f"{shown}: {message}", field=shown)

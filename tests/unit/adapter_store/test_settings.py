@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from services.adapter_store.settings import PlaceSettings, Settings
+from services.common.settings import parse
+
+
+def read(*argv, kind=Settings):
+    return parse(kind, argv, prog="multilora store", description="", environ={})
+
+
+def test_defaults():
+    settings = read()
+    assert settings.listen == "127.0.0.1:7001"
+    assert settings.data_dir == Path(".multilora/store")
+    assert settings.database == f"sqlite:///{Path('.multilora/store/store.sqlite3').absolute()}"
+    assert settings.blob_dir == Path(".multilora/store/blobs")
+    assert settings.max_upload_bytes == 8 << 30
+
+
+def test_places():
+    settings = read("--data-dir", "/d", "--database-url", "sqlite:////r/x.db", "--blob-url", "file:///b%20c")
+    assert (settings.database, settings.blob_dir) == ("sqlite:////r/x.db", Path("/b c"))
+    assert read("--data-dir", "/d", kind=PlaceSettings).database == "sqlite:////d/store.sqlite3"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:7001", "[::1]:7001", "127.9.9.9:1"])
+def test_loopback_needs_no_leave(listen):
+    assert read("--listen", listen).listen == listen
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--listen", "0.0.0.0:7001"], "--allow-remote"),
+        (["--listen", "10.0.0.1:7001"], "--allow-remote"),
+        (["--listen", "[::]:7001"], "--allow-remote"),
+        (["--listen", "store.example:7001"], "--allow-remote"),
+        (["--listen", "7001"], "HOST:PORT"),
+        (["--database-url", "postgresql://x"], "sqlite:///"),
+        (["--database-url", "sqlite://"], "sqlite:///"),
+        (["--blob-url", "s3://bucket"], "file:///"),
+        (["--blob-url", "file://host/x"], "file:///"),
+        (["--blob-url", "/plain"], "file:///"),
+        (["--max-upload-bytes", "0"], "--max-upload-bytes"),
+        (["--max-upload-bytes", "lots"], "MiB"),
+        (["--log-level", "loud"], "debug"),
+    ],
+)
+def test_bad_values_are_usage_errors(argv, says, capsys):
+    with pytest.raises(SystemExit) as caught:
+        read(*argv)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_remote_by_leave():
+    assert (
+        read("--listen", "0.0.0.0:7001", "--allow-remote", "--max-upload-bytes", "1GiB").max_upload_bytes
+        == 1 << 30
+    )
