@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -40,7 +41,7 @@ class Recipe:
     rank: int
     modules: tuple[str, ...]
     dtype: torch.dtype = torch.bfloat16
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> LoraConfig:
         """PEFT's own configuration; alpha is twice the rank unless the options say otherwise."""

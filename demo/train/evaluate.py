@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -30,10 +31,10 @@ NUM_PHRASES = 200
 REQUIRED = 0.95
 
 
-def evaluate(demo: Path, device: torch.device, tasks: Sequence[Task] = TASKS) -> dict[str, dict[str, object]]:
+def evaluate(demo: Path, device: torch.device, tasks: Sequence[Task] = TASKS) -> dict[str, dict[str, Any]]:
     """The figures of every task by its name: shares of right answers, and what the adapter is made of."""
     tokenizer = AutoTokenizer.from_pretrained(demo / "model")
-    figures: dict[str, dict[str, object]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for task in tasks:
         directory = demo / "adapters" / task.adapter
         words, phrases = task.words, task.phrases(NUM_PHRASES, num_items=2)
@@ -86,7 +87,7 @@ def complete(
     return completions
 
 
-def describe(directory: Path) -> dict[str, object]:
+def describe(directory: Path) -> dict[str, Any]:
     """Rank, modules, options and size of the adapter in `directory`."""
     config = json.loads((directory / "adapter_config.json").read_text())
     options = [name.removeprefix("use_") for name in ("use_rslora", "use_dora") if config[name]]
@@ -105,7 +106,7 @@ def describe(directory: Path) -> dict[str, object]:
     }
 
 
-def print_figures(figures: dict[str, dict[str, object]]) -> None:
+def print_figures(figures: dict[str, dict[str, Any]]) -> None:
     """The figures as a table on standard output."""
     table = Table("task", "words", "two words", "base alone", "rank", "modules", "options", "dtype", "KiB")
     for name, row in figures.items():

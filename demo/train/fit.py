@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from demo.train.examples import IGNORED, Examples
 
@@ -29,7 +28,7 @@ class Schedule:
 
 
 def fit(
-    model: PreTrainedModel,
+    model: torch.nn.Module,
     train: Examples,
     fresh: Examples,
     schedule: Schedule,
@@ -67,7 +66,7 @@ def fit(
                 cooling_from, last_step = step, min(last_step, step + schedule.measure_every)
 
 
-def answer_loss(model: PreTrainedModel, tokens_BL: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
+def answer_loss(model: torch.nn.Module, tokens_BL: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy over the answer's tokens."""
     # No attention mask: padding is on the right, where no causal position of an answer looks.
     logits_BLV = model(input_ids=tokens_BL, use_cache=False).logits
@@ -75,7 +74,7 @@ def answer_loss(model: PreTrainedModel, tokens_BL: torch.Tensor, labels_BL: torc
 
 
 @torch.no_grad()
-def exact_share(model: PreTrainedModel, examples: Examples, batch_size: int = 1024) -> float:
+def exact_share(model: torch.nn.Module, examples: Examples, batch_size: int = 1024) -> float:
     """The share of examples whose whole answer is the greedy one.
 
     Greedy decoding writes an answer if and only if each of its tokens is the likeliest after those before it.
