@@ -12,8 +12,7 @@ from services.common.errors import ServiceError
 from services.common.settings import parse
 from services.common.telemetry import set_up_logging
 from services.inference.adapters.store_client import AsyncStoreClient
-from services.inference.engine_link import SpawnedEngine
-from services.inference.engine_process import run_engine
+from services.inference.engine_link import SpawnedEngine, run_engine_process
 from services.inference.front_end import FrontEnd
 from services.inference.served_model import ServedModel, read_served_model
 from services.inference.settings import Settings
@@ -44,7 +43,7 @@ async def _serve(settings: Settings, model: ServedModel) -> int:
         settings,
         model,
         AsyncStoreClient(settings.store, model.name),
-        lambda: SpawnedEngine(settings, run_engine),
+        lambda: SpawnedEngine(settings, run_engine_process),
         _announce,
     )
     return await front_end.run()

@@ -181,6 +181,8 @@ class EngineClient:
                 self._on_loop(self._deliver, self._link.connection.recv())
         except (EOFError, OSError):
             self._on_loop(self._lose_engine)
+        finally:
+            self._link.connection.close()
 
     def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         try:

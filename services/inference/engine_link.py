@@ -54,6 +54,13 @@ class SpawnedEngine:
         self._process.join()
 
 
+def run_engine_process(settings: Settings, connection: Connection) -> None:
+    """What the engine's process runs; keeps torch out of the front end, which has no use for it."""
+    from services.inference.engine_process import run_engine
+
+    run_engine(settings, connection)
+
+
 def _run_undisturbed(
     run: Callable[[Settings, Connection], None], settings: Settings, connection: Connection
 ) -> None:

@@ -35,6 +35,9 @@ async def prompt_token_ids(
 
 
 async def _encode_text(text: str, model: ServedModel) -> list[int]:
+    if not text:
+        # Though a tokenizer that begins every text with a token would make a prompt of it.
+        raise invalid_field("prompt.text", "must not be empty")
     if len(text) <= INLINE_CHARS:
         return model.tokenizer.encode(text)
     return await asyncio.to_thread(model.tokenizer.encode, text)
