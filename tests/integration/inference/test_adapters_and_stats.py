@@ -100,10 +100,10 @@ async def test_the_engines_refusal_of_a_load_reaches_the_caller(model):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (dict(adapter="acme/support", tier=pb.REMOTE), ("INVALID_ARGUMENT", "INVALID_FIELD", "tier", None)),
-        (dict(adapter="acme/support", tier=77), ("INVALID_ARGUMENT", "INVALID_FIELD", "tier", None)),
-        (dict(adapter=""), ("INVALID_ARGUMENT", "INVALID_FIELD", "adapter", None)),
-        (dict(adapter="acme/nobody"), ("NOT_FOUND", "ADAPTER_NOT_FOUND", "", None)),
+        ({"adapter": "acme/support", "tier": pb.REMOTE}, ("INVALID_ARGUMENT", "INVALID_FIELD", "tier", None)),
+        ({"adapter": "acme/support", "tier": 77}, ("INVALID_ARGUMENT", "INVALID_FIELD", "tier", None)),
+        ({"adapter": ""}, ("INVALID_ARGUMENT", "INVALID_FIELD", "adapter", None)),
+        ({"adapter": "acme/nobody"}, ("NOT_FOUND", "ADAPTER_NOT_FOUND", "", None)),
     ],
 )
 async def test_bad_loads_and_unloads(model, method, values, expected):
@@ -132,7 +132,7 @@ async def test_resident_adapters_are_listed_page_by_page(model):
 
 
 @pytest.mark.parametrize(
-    ("values", "field"), [(dict(page_size=-1), "page_size"), (dict(page_token="%%%"), "page_token")]
+    ("values", "field"), [({"page_size": -1}, "page_size"), ({"page_token": "%%%"}, "page_token")]
 )
 async def test_bad_pages(model, values, field):
     async with serve(model, answers(())) as served:

@@ -33,7 +33,8 @@ from tests.small_tokenizers import BOS, EOS, byte_level
 
 TOKENIZER = byte_level()
 CHAT_TEMPLATE = (
-    "{{ '<s>' }}{% for m in messages %}{% if m.role == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
+    "{{ '<s>' }}{% for m in messages %}"
+    "{% if m.role == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
     "{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
 )
 
@@ -304,43 +305,43 @@ async def test_a_draining_server_refuses_new_streams_and_ends_the_old(served):
 
 
 BAD_REQUESTS = {
-    "no prompt": (dict(), "INVALID_FIELD", "prompt"),
-    "empty text": (dict(text=""), "INVALID_FIELD", "prompt.text"),
-    "no token ids": (dict(token_ids=pb.TokenIds()), "INVALID_FIELD", "prompt.token_ids"),
-    "token id negative": (dict(token_ids=pb.TokenIds(ids=[1, -1])), "INVALID_FIELD", "prompt.token_ids"),
-    "token id too high": (dict(token_ids=pb.TokenIds(ids=[1, 10**6])), "INVALID_FIELD", "prompt.token_ids"),
-    "no messages": (dict(chat=pb.Chat()), "INVALID_FIELD", "prompt.chat"),
+    "no prompt": ({}, "INVALID_FIELD", "prompt"),
+    "empty text": ({"text": ""}, "INVALID_FIELD", "prompt.text"),
+    "no token ids": ({"token_ids": pb.TokenIds()}, "INVALID_FIELD", "prompt.token_ids"),
+    "token id negative": ({"token_ids": pb.TokenIds(ids=[1, -1])}, "INVALID_FIELD", "prompt.token_ids"),
+    "token id too high": ({"token_ids": pb.TokenIds(ids=[1, 10**6])}, "INVALID_FIELD", "prompt.token_ids"),
+    "no messages": ({"chat": pb.Chat()}, "INVALID_FIELD", "prompt.chat"),
     "refused by the template": (
-        dict(chat=pb.Chat(messages=[pb.ChatMessage(role="robot", content="x")])),
+        {"chat": pb.Chat(messages=[pb.ChatMessage(role="robot", content="x")])},
         "INVALID_FIELD",
         "prompt.chat",
     ),
     "prompt as long as the context": (
-        dict(token_ids=pb.TokenIds(ids=[1] * 256)),
+        {"token_ids": pb.TokenIds(ids=[1] * 256)},
         "CONTEXT_EXCEEDED",
         "prompt.token_ids",
     ),
-    "long text": (dict(text="hello " * 5000), "CONTEXT_EXCEEDED", "prompt.text"),
-    "request_id": (dict(text="a", request_id="x" * 129), "INVALID_FIELD", "request_id"),
-    "adapter": (dict(text="a", adapter="No Such/Name"), "INVALID_FIELD", "adapter"),
+    "long text": ({"text": "hello " * 5000}, "CONTEXT_EXCEEDED", "prompt.text"),
+    "request_id": ({"text": "a", "request_id": "x" * 129}, "INVALID_FIELD", "request_id"),
+    "adapter": ({"text": "a", "adapter": "No Such/Name"}, "INVALID_FIELD", "adapter"),
 }
 BAD_SAMPLING = {
-    "max_tokens": [dict(max_tokens=0), dict(max_tokens=-1)],
-    "min_tokens": [dict(min_tokens=-1), dict(min_tokens=3, max_tokens=2)],
-    "temperature": [dict(temperature=-0.5), dict(temperature=float("nan"))],
-    "top_p": [dict(top_p=0.0), dict(top_p=1.5)],
-    "top_k": [dict(top_k=-1)],
-    "min_p": [dict(min_p=-0.1), dict(min_p=2.0)],
-    "stop": [dict(stop=["x"] * 17), dict(stop=[""])],
-    "stop_token_ids": [dict(stop_token_ids=[10**6]), dict(stop_token_ids=[-1])],
-    "logprobs": [dict(logprobs=21), dict(logprobs=-1)],
-    "presence_penalty": [dict(presence_penalty=2.5)],
-    "frequency_penalty": [dict(frequency_penalty=-2.5)],
-    "repetition_penalty": [dict(repetition_penalty=0.0)],
+    "max_tokens": [{"max_tokens": 0}, {"max_tokens": -1}],
+    "min_tokens": [{"min_tokens": -1}, {"min_tokens": 3, "max_tokens": 2}],
+    "temperature": [{"temperature": -0.5}, {"temperature": float("nan")}],
+    "top_p": [{"top_p": 0.0}, {"top_p": 1.5}],
+    "top_k": [{"top_k": -1}],
+    "min_p": [{"min_p": -0.1}, {"min_p": 2.0}],
+    "stop": [{"stop": ["x"] * 17}, {"stop": [""]}],
+    "stop_token_ids": [{"stop_token_ids": [10**6]}, {"stop_token_ids": [-1]}],
+    "logprobs": [{"logprobs": 21}, {"logprobs": -1}],
+    "presence_penalty": [{"presence_penalty": 2.5}],
+    "frequency_penalty": [{"frequency_penalty": -2.5}],
+    "repetition_penalty": [{"repetition_penalty": 0.0}],
     "logit_bias": [
-        dict(logit_bias={10**6: 1.0}),
-        dict(logit_bias={1: float("inf")}),
-        dict(logit_bias={1: 101.0}),
+        {"logit_bias": {10**6: 1.0}},
+        {"logit_bias": {1: float("inf")}},
+        {"logit_bias": {1: 101.0}},
     ],
 }
 

@@ -34,13 +34,15 @@ REFUSED = ServiceError(Code.RESOURCE_EXHAUSTED, Reason.QUEUE_FULL, "full", retry
 class Sink:
     """Keeps events; answers `cancel_on` with a Cancel, as a stop string does."""
 
-    def __init__(self, cancel_on: type = type(None)) -> None:
+    def __init__(self, cancel_on: type | None = None) -> None:
         self.events: asyncio.Queue = asyncio.Queue()
         self._cancel_on = cancel_on
 
     def put(self, event):
         self.events.put_nowait(event)
-        return Cancel(event.request_id, FinishReason.STOP) if isinstance(event, self._cancel_on) else None
+        if self._cancel_on and isinstance(event, self._cancel_on):
+            return Cancel(event.request_id, FinishReason.STOP)
+        return None
 
 
 @pytest.fixture

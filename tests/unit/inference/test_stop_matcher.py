@@ -53,11 +53,7 @@ def test_only_a_possible_start_of_a_stop_is_held_back(stops, pieces):
             return
         held = taken[len(delivered) :]
         longest = max(
-
-                n
-                for n in range(max(map(len, stops)))
-                if any(n < len(s) and taken.endswith(s[:n]) for s in stops)
-
+            n for n in range(max(map(len, stops))) if any(n < len(s) and taken.endswith(s[:n]) for s in stops)
         )
         assert taken.endswith(held)
         assert len(held) == longest

@@ -69,12 +69,12 @@ def test_an_end_of_sequence_that_is_no_id_is_refused(model_dir, eos):
 
 
 def test_a_missing_tokenizer_says_what_to_do(tmp_path):
-    with pytest.raises(ServiceError, match="tokenizer.json: is missing.*save_pretrained"):
+    with pytest.raises(ServiceError, match=r"tokenizer\.json: is missing.*save_pretrained"):
         load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"model": 1}', "\x00"])
 def test_a_broken_tokenizer_is_named(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(ServiceError, match="tokenizer.json: cannot be read"):
+    with pytest.raises(ServiceError, match=r"tokenizer\.json: cannot be read"):
         load_tokenizer(tmp_path)
