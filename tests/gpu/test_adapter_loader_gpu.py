@@ -1,0 +1,62 @@
+"""The loader on a real device: both directions of the race over a page, each with a delay."""
+
+import queue
+
+import pytest
+import torch
+
+from services.inference.adapters.loader import Loader
+from services.inference.adapters.packing import PackedAdapter
+from services.inference.request import AdapterKey
+
+NUM_PAGES, PAGE_ELEMENTS = 8, 1 << 20
+DELAY_CYCLES = 200_000_000
+
+
+def packed(value):
+    pages_PE = torch.full((3, PAGE_ELEMENTS), value, dtype=torch.bfloat16, pin_memory=True)
+    return PackedAdapter(AdapterKey(f"{value}"), 8, pages_PE, ())
+
+
+@pytest.fixture
+def rig():
+    pool_PE = torch.zeros(NUM_PAGES, PAGE_ELEMENTS, dtype=torch.bfloat16, device="cuda")
+    posted = queue.SimpleQueue()
+    loader = Loader(pool_PE, posted.put)
+    yield pool_PE, posted, loader
+    loader.close()
+
+
+def test_a_page_is_not_overwritten_under_a_step_that_was_launched_before(rig):
+    pool_PE, posted, loader = rig
+    pool_PE.fill_(1.0)
+    torch.cuda.synchronize()
+    torch.cuda._sleep(DELAY_CYCLES)
+    read_by_step = pool_PE[[6, 0, 3]].clone()
+    loader.submit(packed(2.0), [6, 0, 3])
+    posted.get(timeout=30)
+    assert bool((read_by_step == 1.0).all()), "a step read what a later load wrote"
+    assert bool((pool_PE[[6, 0, 3]] == 2.0).all())
+    assert bool((pool_PE[[1, 2, 4, 5, 7]] == 1.0).all())
+
+
+def test_whoever_hears_that_it_is_loaded_reads_the_new_bytes(rig):
+    pool_PE, posted, loader = rig
+    for value in (3.0, 4.0, 5.0):
+        torch.cuda._sleep(DELAY_CYCLES // 10)
+        loader.submit(packed(value), [5, 1, 2])
+        assert posted.get(timeout=30).key == f"{value}"
+        assert bool((pool_PE[[5, 1, 2]] == value).all()), "told before the copy was done"
+
+
+def test_steps_go_on_while_a_load_waits_for_an_older_one(rig):
+    pool_PE, posted, loader = rig
+    other = torch.cuda.Stream()
+    torch.cuda._sleep(DELAY_CYCLES)
+    loader.submit(packed(6.0), [0, 1, 2])
+    with torch.cuda.stream(other):
+        step = torch.ones(1024, device="cuda").sum()
+        other.synchronize()
+    assert step.item() == 1024
+    assert posted.get(timeout=30).key == "6.0"
+    assert bool((pool_PE[:3] == 6.0).all())
