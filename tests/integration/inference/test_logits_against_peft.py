@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+from tests.integration.inference.architectures import ARCHITECTURES, VOCAB_SIZE, TinyModel
 from tests.integration.inference.paged_decoder import PagedDecoder, Stream
 from tests.integration.inference.peft_adapters import (
     VARIANTS,
@@ -20,7 +21,6 @@ from tests.integration.inference.peft_adapters import (
     save_adapters,
     with_adapters,
 )
-from tests.integration.inference.tiny_models import TINY_MODELS, VOCAB_SIZE, TinyModel
 
 TOLERANCE = 1e-4
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ class World:
     expected: list[torch.Tensor]
 
 
-@pytest.fixture(scope="module", params=TINY_MODELS, ids=lambda model: model.name)
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda model: model.name)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     tiny: TinyModel = request.param
     threads = torch.get_num_threads()

@@ -72,7 +72,7 @@ class TinyModel:
         return model
 
 
-TINY_MODELS = (
+ARCHITECTURES = (
     TinyModel("llama2", LlamaForCausalLM, LlamaConfig, {"num_key_value_heads": 6}),
     TinyModel(
         "llama_linear_rope",
