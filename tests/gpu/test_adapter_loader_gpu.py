@@ -27,13 +27,23 @@ def rig():
     loader.close()
 
 
+def read(pool_PE):
+    """What a step does; unlike indexing by a list, it does not wait for what runs."""
+    return torch.stack([pool_PE[6], pool_PE[0], pool_PE[3]])
+
+
 def test_a_page_is_not_overwritten_under_a_step_that_was_launched_before(rig):
     pool_PE, posted, loader = rig
+    weights = packed(2.0)
     pool_PE.fill_(1.0)
+    # The first use of a kernel loads it, which would wait for the delay.
+    read(pool_PE)
     torch.cuda.synchronize()
     torch.cuda._sleep(DELAY_CYCLES)
-    read_by_step = pool_PE[[6, 0, 3]].clone()
-    loader.submit(packed(2.0), [6, 0, 3])
+    read_by_step = read(pool_PE)
+    step_ended = torch.cuda.current_stream().record_event()
+    loader.submit(weights, [6, 0, 3])
+    assert not step_ended.query(), "no race to test: the step ended before the load began"
     posted.get(timeout=30)
     assert bool((read_by_step == 1.0).all()), "a step read what a later load wrote"
     assert bool((pool_PE[[6, 0, 3]] == 2.0).all())
