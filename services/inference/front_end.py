@@ -79,6 +79,7 @@ class FrontEnd:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._server.inner.stop(None)
             await self._engine.shut_down()
             await self._store.close()
         return self._exit_code

@@ -1,0 +1,139 @@
+"""The inference service as a process: how it starts, how it ends, and that nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from protos.multilora.v1 import inference_pb2 as pb
+from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from tests.e2e.processes import Service, start_inference, start_store
+from tests.tiny_models import build_model
+
+CONTEXT_TOKENS = 512
+ENDLESS = pb.GenerateRequest(
+    token_ids=pb.TokenIds(ids=[1, 2, 3]), sampling=pb.SamplingParams(ignore_eos=True)
+)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    build_model(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with start_store(tmp_path_factory.mktemp("store") / "data") as store:
+        yield store
+
+
+@pytest.fixture
+def serve(model_dir, store, tmp_path):
+    with start_inference(model_dir, store.address, tmp_path / "serve.log") as service:
+        yield service
+
+
+def children(pid: int) -> list[int]:
+    """Processes that `pid` started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def engine_of(service: Service) -> int:
+    """The engine's process: the child that is not multiprocessing's resource tracker."""
+    (engine,) = [
+        child
+        for child in children(service.process.pid)
+        if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return engine
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return " Z " in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when `condition` holds, which must be soon."""
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def started_stream(channel: grpc.Channel):
+    stream = pb_grpc.InferenceServiceStub(channel).Generate(ENDLESS)
+    assert next(stream).HasField("started")
+    return stream
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_streams_finish_and_leaves_no_process(serve, number):
+    pids = children(serve.process.pid)
+    with grpc.insecure_channel(serve.address) as channel:
+        stream = started_stream(channel)
+        # As a terminal or a supervisor does it: everybody gets the signal.
+        for pid in (engine_of(serve), serve.process.pid):
+            os.kill(pid, number)
+        responses = list(stream)
+    assert responses[-1].finished.reason == pb.LENGTH
+    assert responses[-1].finished.usage.completion_tokens == CONTEXT_TOKENS - 3
+    assert serve.process.wait(timeout=20) == 0
+    until(lambda: all(is_gone(pid) for pid in pids))
+
+
+def test_the_engines_death_fails_streams_and_ends_the_service(serve, tmp_path):
+    with grpc.insecure_channel(serve.address) as channel:
+        stream = started_stream(channel)
+        os.kill(engine_of(serve), signal.SIGKILL)
+        with pytest.raises(grpc.RpcError) as raised:
+            list(stream)
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert b"ENGINE_DOWN" in rpc_status.from_call(raised.value).SerializeToString()
+    assert serve.process.wait(timeout=20) == 1
+    assert "the engine process is gone (exit code -9)" in (tmp_path / "serve.log").read_text()
+
+
+def test_the_engine_does_not_outlive_its_front_end(serve):
+    engine = engine_of(serve)
+    serve.process.kill()
+    serve.process.wait()
+    until(lambda: is_gone(engine))
+
+
+def test_the_service_can_be_stopped_while_it_waits_for_a_store(model_dir, tmp_path):
+    log = tmp_path / "serve.log"
+    command = [sys.executable, "-m", "services.inference", "--model", str(model_dir), "--threads", "1"]
+    flags = ["--store", "127.0.0.1:1", "--listen", "127.0.0.1:0"]
+    with log.open("wb") as sink, subprocess.Popen([*command, *flags], stderr=sink) as process:
+        until(lambda: "the adapter store is not there yet" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("tokenizer.json", "error: --model: tokenizer.json: is missing"),
+        ("config.json", "error: --model: config.json: cannot be read"),
+    ],
+)
+def test_a_broken_model_directory_is_said_at_once(model_dir, tmp_path, broken, message):
+    for path in model_dir.iterdir():
+        if path.name != broken:
+            (tmp_path / path.name).symlink_to(path)
+    command = [sys.executable, "-m", "services.inference", "--model", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
