@@ -72,12 +72,26 @@ class Push:
         source = await asyncio.to_thread(read_adapter_directory, directory)
         start = await self._start(adapter, source)
         persisted = persisted_by_path(start.persisted)
-        for file in source.files:
-            await FileUpload(
-                self._stub, start.upload_id, source.path, file, persisted.get(file.path, 0), progress
-            ).send()
-        finish = pb.FinishUploadRequest(upload_id=start.upload_id)
-        return decode(AdapterVersion, await retrying(lambda: self._stub.FinishUpload(finish)))
+        uploads = [
+            FileUpload(self._stub, start.upload_id, source.path, file, persisted.get(file.path, 0), progress)
+            for file in source.files
+        ]
+        for upload in uploads:
+            if not upload.is_whole:
+                await upload.send()
+        try:
+            return await self._finish(start.upload_id)
+        except MultiloraError as error:
+            if error.reason != "UPLOAD_INCOMPLETE":
+                raise
+        # An earlier push with this request_id was cut off between a file's last byte and its end.
+        for upload in uploads:
+            await upload.send()
+        return await self._finish(start.upload_id)
+
+    async def _finish(self, upload_id: str) -> AdapterVersion:
+        request = pb.FinishUploadRequest(upload_id=upload_id)
+        return decode(AdapterVersion, await retrying(lambda: self._stub.FinishUpload(request)))
 
     async def _start(self, adapter: str, source: AdapterDirectory) -> pb.StartUploadResponse:
         request = pb.StartUploadRequest(

@@ -61,7 +61,7 @@ def pause_s(attempt: int) -> float:
 
 
 class FileUpload:
-    """One file on its way. `send` may be called once; `persisted_bytes` says what the store confirmed."""
+    """One file on its way; `persisted_bytes` is what the store confirmed."""
 
     def __init__(
         self,
@@ -79,17 +79,23 @@ class FileUpload:
         self._progress = progress
         self.persisted_bytes = persisted_bytes
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the store has every byte."""
+        return self.persisted_bytes >= self._file.size_bytes
+
     async def send(self) -> None:
-        """Sends what the store lacks, resuming when the connection breaks. Raises MultiloraError."""
+        """Sends what the store lacks, resuming when the connection breaks. Raises MultiloraError.
+
+        A file whose bytes are all there is still declared finished: the store may have been stopped between.
+        """
         attempt = 0
-        while self.persisted_bytes < self._file.size_bytes:
-            before_bytes = self.persisted_bytes
-            error = await self._send_once()
-            if error is None:
-                break
+        before_bytes = self.persisted_bytes
+        while (error := await self._send_once()) is not None:
             attempt = 0 if self.persisted_bytes > before_bytes else attempt + 1
             if not _may_resume(error) or attempt == _MAX_TRIES:
                 raise from_rpc_error(error)
+            before_bytes = self.persisted_bytes
             await asyncio.sleep(pause_s(attempt))
         self._report(self._file.size_bytes)
 
@@ -109,20 +115,22 @@ class FileUpload:
         return failure
 
     async def _messages(self, file: BinaryIO) -> AsyncIterator[pb.UploadRequest]:
-        upload_id, path = self._upload_id, self._file.path
-        offset = file.tell()
-        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        offset, is_finished = file.tell(), False
+        while not is_finished:
+            data = await asyncio.to_thread(file.read, CHUNK_BYTES)
             end = offset + len(data)
+            # A file that shrank since it was hashed ends early; the store says so by size or sha256.
+            is_finished = not data or end >= self._file.size_bytes
             yield pb.UploadRequest(
-                upload_id=upload_id,
-                path=path,
+                upload_id=self._upload_id,
+                path=self._file.path,
                 write_offset=offset,
                 data=data,
                 crc32c=google_crc32c.value(data),
-                finish=end >= self._file.size_bytes,
+                finish=is_finished,
             )
             self._report(end)
-            upload_id, path, offset = "", "", end
+            offset = end
 
     async def _ask_persisted(self) -> int:
         request = pb.GetUploadRequest(upload_id=self._upload_id)

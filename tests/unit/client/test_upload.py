@@ -1,0 +1,142 @@
+"""FileUpload against a store that fails at chosen moments."""
+
+import google_crc32c
+import grpc
+import pytest
+
+from client import upload
+from client.errors import MultiloraError
+from client.registry import VersionFile
+from client.upload import CHUNK_BYTES, FileUpload, UploadProgress, retrying
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from tests.unit.client.rpc_failures import rpc_error
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+CONTENT = bytes(range(256)) * (CHUNK_BYTES // 256) * 3 + b"the end"
+FILE = VersionFile("adapter_model.safetensors", len(CONTENT), "sha")
+
+
+class FakeStore:
+    """Takes one file's chunks; breaks the connection after `cuts[i]` chunks of stream i.
+
+    `loses_answer` breaks the stream only once the file is finished; `code` is what a break looks like.
+    """
+
+    def __init__(self, cuts=(), *, loses_answer=0, code=UNAVAILABLE):
+        self.cuts = list(cuts)
+        self.loses_answer = loses_answer
+        self.code = code
+        self.stored = b""
+        self.is_finished = False
+        self.num_streams = 0
+
+    async def Upload(self, requests):
+        self.num_streams += 1
+        cut = self.cuts.pop(0) if self.cuts else None
+        num_chunks = 0
+        async for request in requests:
+            assert (request.upload_id, request.path) == ("u1", FILE.path)
+            if num_chunks == cut:
+                raise rpc_error(self.code, "the connection broke")
+            assert request.write_offset == len(self.stored)
+            assert request.crc32c == google_crc32c.value(request.data)
+            self.stored += request.data
+            self.is_finished = request.finish
+            num_chunks += 1
+        if self.loses_answer:
+            self.loses_answer -= 1
+            raise rpc_error(self.code, "the answer was lost")
+        return pb.UploadResponse(persisted_bytes=len(self.stored))
+
+    async def GetUpload(self, request):
+        persisted = [pb.PersistedFile(path=FILE.path, persisted_bytes=len(self.stored))]
+        return pb.UploadStatus(upload_id=request.upload_id, persisted=persisted)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(upload, "pause_s", lambda attempt: 0.0)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / FILE.path).write_bytes(CONTENT)
+    return tmp_path
+
+
+def make_upload(store, directory, persisted_bytes=0, progress=upload.ignore_progress):
+    return FileUpload(store, "u1", directory, FILE, persisted_bytes, progress)
+
+
+@pytest.mark.parametrize("cuts", [(), (0,), (1,), (2, 0, 1), (0,) * 7])
+async def test_the_bytes_arrive_once_whatever_breaks(directory, cuts):
+    store = FakeStore(cuts)
+    await make_upload(store, directory).send()
+    assert store.stored == CONTENT
+    assert store.is_finished
+    assert store.num_streams == len(cuts) + 1
+
+
+async def test_it_starts_at_what_is_persisted(directory):
+    store = FakeStore()
+    store.stored = CONTENT[:CHUNK_BYTES]
+    await make_upload(store, directory, CHUNK_BYTES).send()
+    assert store.stored == CONTENT
+
+
+async def test_a_lost_answer_after_the_last_byte_still_finishes_the_file(directory):
+    store = FakeStore(loses_answer=1)
+    await make_upload(store, directory).send()
+    assert store.stored == CONTENT
+    assert store.is_finished
+    assert store.num_streams == 2
+
+
+async def test_a_store_that_stands_elsewhere_is_followed(directory):
+    store = FakeStore((0,), code=grpc.StatusCode.OUT_OF_RANGE)
+    store.stored = CONTENT[:CHUNK_BYTES]
+    await make_upload(store, directory, 0).send()
+    assert store.stored == CONTENT
+
+
+async def test_it_gives_up_when_nothing_moves(directory):
+    store = FakeStore((0,) * 100)
+    with pytest.raises(MultiloraError, match="UNAVAILABLE"):
+        await make_upload(store, directory).send()
+    assert store.num_streams == 8
+
+
+async def test_progress_resets_the_count_of_tries(directory):
+    store = FakeStore((0,) * 7 + (1,) + (0,) * 7)
+    await make_upload(store, directory).send()
+    assert store.stored == CONTENT
+
+
+async def test_a_refusal_is_not_tried_again(directory):
+    store = FakeStore((1,), code=grpc.StatusCode.INVALID_ARGUMENT)
+    with pytest.raises(MultiloraError, match="INVALID_ARGUMENT"):
+        await make_upload(store, directory).send()
+    assert store.num_streams == 1
+
+
+async def test_progress_ends_at_the_files_size(directory):
+    seen = []
+    await make_upload(FakeStore((2,)), directory, progress=seen.append).send()
+    assert seen[0] == UploadProgress(FILE.path, 0, len(CONTENT))
+    assert seen[-1].sent_bytes == len(CONTENT)
+
+
+async def test_retrying_asks_again_only_while_unavailable():
+    answers = [rpc_error(UNAVAILABLE), rpc_error(UNAVAILABLE), "done"]
+
+    async def call():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert await retrying(call) == "done"
+    answers[:] = [rpc_error(grpc.StatusCode.NOT_FOUND, "gone"), "never"]
+    with pytest.raises(MultiloraError, match="NOT_FOUND: gone"):
+        await retrying(call)
+    assert answers == ["never"]
