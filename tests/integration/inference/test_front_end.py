@@ -15,7 +15,7 @@ from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
 from services.common.errors import Code, Reason, ServiceError
 from services.inference import front_end as front_end_module
-from services.inference.front_end import FrontEnd
+from services.inference.front_end import SERVICE_NAME, FrontEnd
 from services.inference.messages import Cancel, Command, Events, Failed, Finished, Started
 from services.inference.model.digest import base_model_digest
 from services.inference.request import FinishReason
@@ -68,14 +68,14 @@ def stop_as(number: signal.Signals) -> None:
 
 async def health(channel: grpc.aio.Channel) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
-    request = health_pb2.HealthCheckRequest(service="multilora.v1.InferenceService")
+    request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
     return (await stub.Check(request)).status
 
 
 async def not_serving(channel: grpc.aio.Channel) -> None:
     """Returns once the signal has been heard."""
     while await health(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
-        await asyncio.sleep(0)
+        pass
 
 
 async def ends_with(running: Running, exit_code: int) -> None:
