@@ -96,9 +96,10 @@ def config(**changes: Any) -> dict[str, Any]:
         "lora_bias": False, "lora_dropout": 0.05, "lora_ga_config": None, "megatron_config": None,
         "megatron_core": "megatron.core", "modules_to_save": None, "monteclora_config": None,
         "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 4, "rank_pattern": {},
-        "revision": None, "target_modules": ["q_proj", "k_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"],
+        "revision": None, "target_modules": [name.rpartition(".")[2] for name in MODULES],
         "target_parameters": None, "task_type": "CAUSAL_LM", "trainable_token_indices": None,
-        "use_bdlora": None, "use_dora": False, "use_qalora": False, "use_rslora": False, "velora_config": None,
+        "use_bdlora": None, "use_dora": False, "use_qalora": False, "use_rslora": False,
+        "velora_config": None,
     }  # fmt: skip
     return plain | changes
 

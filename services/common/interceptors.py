@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "multilora"
 
+# A status travels in trailing metadata, of which gRPC peers take about 8 KiB.
+MAX_MESSAGE_CHARS = 1000
+MAX_VALUE_CHARS = 500
+
 
 def to_status(error: ServiceError) -> status_pb2.Status:
     """`error` as a google.rpc.Status with ErrorInfo, and BadRequest or RetryInfo where they apply."""
@@ -31,20 +35,25 @@ def to_status(error: ServiceError) -> status_pb2.Status:
         packed.Pack(message)
         details.append(packed)
 
-    metadata = dict(error.metadata)
-    if error.field:
-        metadata.setdefault("field", error.field)
+    text, field = _clip(error.message, MAX_MESSAGE_CHARS), _clip(error.field, MAX_VALUE_CHARS)
+    metadata = {key: _clip(value, MAX_VALUE_CHARS) for key, value in error.metadata.items()}
+    if field:
+        metadata.setdefault("field", field)
     add(error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=metadata))
-    if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
         add(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         add(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(
-        code=code_pb2.Code.Value(error.code.value), message=error.message, details=details
-    )
+    return status_pb2.Status(code=code_pb2.Code.Value(error.code.value), message=text, details=details)
+
+
+def _clip(text: str, max_chars: int) -> str:
+    """`text` short enough to travel, and without lone surrogates, which UTF-8 cannot carry."""
+    short = text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+    return short.encode("utf-8", "replace").decode("utf-8")
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

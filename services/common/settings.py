@@ -62,11 +62,15 @@ def _add_flag(
     help_line = f"{field.metadata['help']} ({shown}; {variable})".replace("%", "%%")
     kind = _plain_type(hint)
     value: Any = None if default is dataclasses.MISSING else default
+    choices = field.metadata["choices"]
     if variable in environ:
         value = environ[variable]
+        # argparse checks the choices of flags, not of defaults.
+        if choices and value not in choices:
+            parser.error(f"{variable}: {value!r} is not one of {', '.join(choices)}")
     if kind is bool:
         if isinstance(value, str):
-            value = value.lower() in ("1", "true", "yes", "on")
+            value = _parse_bool(parser, variable, value)
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value, help=help_line)
         return
     convert = parse_bytes if field.name.endswith("_bytes") else kind
@@ -75,10 +79,26 @@ def _add_flag(
         type=convert,
         default=value,
         required=required,
-        choices=field.metadata["choices"],
+        choices=choices,
         help=help_line,
-        metavar=field.name.upper() if not field.metadata["choices"] else None,
+        metavar=None if choices else field.name.upper(),
     )
+
+
+def _parse_bool(parser: argparse.ArgumentParser, variable: str, text: str) -> bool:
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if text.lower() not in known:
+        parser.error(f"{variable}: {text!r} is neither true nor false: give 1 or 0")
+    return known[text.lower()]
 
 
 def _plain_type(hint: Any) -> Any:
@@ -97,7 +117,7 @@ def parse_bytes(text: str) -> int:
             break
     try:
         value = int(float(number) * unit)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = -1
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or a number with KiB, MiB or GiB")

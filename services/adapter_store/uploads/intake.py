@@ -34,9 +34,12 @@ class Intake:
         self._staging = staging
 
     def open_file(self, upload_id: str, path: str) -> FileTarget:
-        """Where bytes of `path` go. Raises UPLOAD_NOT_FOUND, FILE_NOT_FOUND."""
+        """Where bytes of `path` go. Raises UPLOAD_NOT_FOUND, FILE_NOT_FOUND.
+
+        A finished upload opens too, so that a client whose answer was lost may repeat its last message.
+        """
         with self._database.read() as uow:
-            upload = find_upload(uow, upload_id, UploadState.OPEN)
+            upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.FINISHED)
         for position, file in enumerate(upload.files):
             if file.path == path:
                 return FileTarget(upload, position, file)

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 from datetime import UTC, datetime
 
@@ -21,9 +22,11 @@ def test_rolls_back_unless_committed(database):
         uow.base_models.insert(BASE_MODEL)
     with database.read() as uow:
         assert uow.base_models.get(BASE_MODEL.name) is None
-    with pytest.raises(KeyError), database.write() as uow:
+    with contextlib.suppress(KeyError), database.write() as uow:
         uow.base_models.insert(BASE_MODEL)
         raise KeyError
+    with database.read() as uow:
+        assert uow.base_models.get(BASE_MODEL.name) is None
     with database.write() as uow:
         uow.base_models.insert(BASE_MODEL)
         uow.commit()

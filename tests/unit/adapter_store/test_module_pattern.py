@@ -19,11 +19,24 @@ def peft_key(keys, path):
 @pytest.mark.parametrize(
     "keys",
     [
-        ["q_proj"], ["self_attn.q_proj"], ["layers.1.self_attn.q_proj"], [PATH], ["^" + PATH], ["k_proj", "q_proj"],
-        [".*q_proj"], [r".*\.layers\.(0|1)\..*proj"], ["layers.[0-3].self_attn.(q|k)_proj"], [r"\d+\.self_attn\.\w_proj"],
-        ["proj"], ["attn.q_proj"], ["_proj"], ["q_pro"], ["layers.11.self_attn.q_proj"], ["^self_attn.q_proj"],
+        ["q_proj"],
+        ["self_attn.q_proj"],
+        ["layers.1.self_attn.q_proj"],
+        [PATH],
+        ["^" + PATH],
+        ["k_proj", "q_proj"],
+        [".*q_proj"],
+        [r".*\.layers\.(0|1)\..*proj"],
+        ["layers.[0-3].self_attn.(q|k)_proj"],
+        [r"\d+\.self_attn\.\w_proj"],
+        ["proj"],
+        ["attn.q_proj"],
+        ["_proj"],
+        ["q_pro"],
+        ["layers.11.self_attn.q_proj"],
+        ["^self_attn.q_proj"],
     ],
-)  # fmt: skip
+)
 def test_matches_where_peft_matches(keys):
     compiled = compile_patterns("rank_pattern", keys)
     found = next((key for key, pattern in zip(keys, compiled, strict=True) if pattern.match(PATH)), None)
@@ -40,9 +53,22 @@ def test_what_is_no_pattern_names_the_key(key):
 
 @pytest.mark.parametrize(
     "key",
-    ["(a*)*b", "(.+)+x", "(.|.)" * 30, ".*" * 6 + "x", "(a|a)*", "a{1,99999}", "(?=a)b", "((.*)*)*", "[[a]]+",
-     "(a?){20}", "a?" * 40, "x" * 300, "(.*.*)?.*x"],
-)  # fmt: skip
+    [
+        "(a*)*b",
+        "(.+)+x",
+        "(.|.)" * 30,
+        ".*" * 6 + "x",
+        "(a|a)*",
+        "a{1,99999}",
+        "(?=a)b",
+        "((.*)*)*",
+        "[[a]]+",
+        "(a?){20}",
+        "a?" * 40,
+        "x" * 300,
+        "(.*.*)?.*x",
+    ],
+)
 def test_patterns_that_could_hang_are_refused(key):
     with pytest.raises(ServiceError) as caught:
         compile_patterns("alpha_pattern", [key])

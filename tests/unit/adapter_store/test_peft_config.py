@@ -40,18 +40,38 @@ def test_ranks_by_pattern_first_match_wins():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"peft_type": "LOHA"}, {"peft_type": None}, {"task_type": "SEQ_CLS"}, {"bias": "all"}, {"bias": "lora_only"},
-        {"init_lora_weights": "pissa"}, {"init_lora_weights": "pissa_niter_16"}, {"init_lora_weights": "olora"},
-        {"init_lora_weights": "corda"}, {"init_lora_weights": "loftq"}, {"init_lora_weights": "lora_ga"},
-        {"init_lora_weights": 1}, {"init_lora_weights": {"a": 1}}, {"fan_in_fan_out": True},
-        {"modules_to_save": ["lm_head"]}, {"megatron_config": {"a": 1}}, {"trainable_token_indices": [1]},
-        {"velora_config": {"a": 1}}, {"alora_invocation_tokens": [1]}, {"use_qalora": True},
-        {"monteclora_config": {"a": 1}}, {"layer_replication": [[0, 1]]}, {"lora_bias": True},
-        {"target_parameters": ["x"]}, {"use_bdlora": {"a": 1}}, {"arrow_config": {"a": 1}},
-        {"kasa_config": {"a": 1}}, {"ensure_weight_tying": True}, {"some_future_option": True},
+        {"peft_type": "LOHA"},
+        {"peft_type": None},
+        {"task_type": "SEQ_CLS"},
+        {"bias": "all"},
+        {"bias": "lora_only"},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "pissa_niter_16"},
+        {"init_lora_weights": "olora"},
+        {"init_lora_weights": "corda"},
+        {"init_lora_weights": "loftq"},
+        {"init_lora_weights": "lora_ga"},
+        {"init_lora_weights": 1},
+        {"init_lora_weights": {"a": 1}},
+        {"fan_in_fan_out": True},
+        {"modules_to_save": ["lm_head"]},
+        {"megatron_config": {"a": 1}},
+        {"trainable_token_indices": [1]},
+        {"velora_config": {"a": 1}},
+        {"alora_invocation_tokens": [1]},
+        {"use_qalora": True},
+        {"monteclora_config": {"a": 1}},
+        {"layer_replication": [[0, 1]]},
+        {"lora_bias": True},
+        {"target_parameters": ["x"]},
+        {"use_bdlora": {"a": 1}},
+        {"arrow_config": {"a": 1}},
+        {"kasa_config": {"a": 1}},
+        {"ensure_weight_tying": True},
+        {"some_future_option": True},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_options_that_are_not_served_are_refused_by_name(changes):
     (key,) = changes
     error = refusal(**changes)
@@ -63,15 +83,28 @@ def test_options_that_are_not_served_are_refused_by_name(changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"init_lora_weights": False}, {"init_lora_weights": "gaussian"}, {"init_lora_weights": "eva"},
-        {"init_lora_weights": "mica"}, {"eva_config": {"rho": 2.0}}, {"modules_to_save": []}, {"task_type": None},
-        {"some_future_option": False}, {"some_future_option": None}, {"revision": "main"}, {"rank_pattern": None},
-        {"layers_to_transform": [0], "layers_pattern": "layers"}, {"use_rslora": True}, {"use_dora": True},
-        {"base_model_name_or_path": ""}, {"base_model_name_or_path": None}, {"base_model_name_or_path": "x/tiny/"},
-        {"target_modules": "all-linear"}, {"target_modules": None},
+        {"init_lora_weights": False},
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": "eva"},
+        {"init_lora_weights": "mica"},
+        {"eva_config": {"rho": 2.0}},
+        {"modules_to_save": []},
+        {"task_type": None},
+        {"some_future_option": False},
+        {"some_future_option": None},
+        {"revision": "main"},
+        {"rank_pattern": None},
+        {"layers_to_transform": [0], "layers_pattern": "layers"},
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"base_model_name_or_path": ""},
+        {"base_model_name_or_path": None},
+        {"base_model_name_or_path": "x/tiny/"},
+        {"target_modules": "all-linear"},
+        {"target_modules": None},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_does_not_change_the_weights_is_taken(changes):
     read(**changes)
 
@@ -79,13 +112,25 @@ def test_what_does_not_change_the_weights_is_taken(changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"r": 0}, {"r": -1}, {"r": 4.0}, {"r": True}, {"r": None}, {"r": "4"}, {"lora_alpha": None},
-        {"lora_alpha": "8"}, {"lora_alpha": 1e300}, {"lora_alpha": True}, {"rank_pattern": [1]},
-        {"use_rslora": "yes"}, {"use_dora": 1}, {"target_modules": [1]}, {"target_modules": {"a": 1}},
+        {"r": 0},
+        {"r": -1},
+        {"r": 4.0},
+        {"r": True},
+        {"r": None},
+        {"r": "4"},
+        {"lora_alpha": None},
+        {"lora_alpha": "8"},
+        {"lora_alpha": 1e300},
+        {"lora_alpha": True},
+        {"rank_pattern": [1]},
+        {"use_rslora": "yes"},
+        {"use_dora": 1},
+        {"target_modules": [1]},
+        {"target_modules": {"a": 1}},
         {"base_model_name_or_path": 7},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_values_that_make_no_sense_name_the_key(changes):
     (key,) = changes
     error = refusal(**changes)
@@ -124,7 +169,7 @@ def test_what_is_no_config(data):
 
 
 def test_every_option_of_peft_is_judged_once():
-    """The plain config has every field that PEFT 0.21 writes: each is read, ignored or refused, on purpose."""
+    """The plain config has every field that PEFT 0.21 writes; each is read, ignored or refused."""
     groups = [peft_config._READ, peft_config._TRAINING_ONLY, set(peft_config._REFUSED)]
     judged = set().union(*groups)
     assert config().keys() <= judged

@@ -329,7 +329,9 @@ def test_ended_and_unknown_uploads(store):
     send(store, upload.id, FILES)
     store.uploads.finish(upload.id)
     assert "finished" in refusal(store.uploads.abort, upload.id).message
-    assert "finished" in refusal(store.intake.open_file, upload.id, WEIGHTS).message
+    target = store.intake.open_file(upload.id, WEIGHTS)
+    assert store.intake.append(target, len(FILES[WEIGHTS]), b"", None) == store.intake.finish_file(target)
+    assert refusal(store.intake.append, target, 0, b"x", None).reason is Reason.WRONG_OFFSET
     assert persisted(store, upload) == {path: len(data) for path, data in FILES.items()}
     for call in (store.uploads.get, store.uploads.abort, store.uploads.finish):
         assert refusal(call, "nobody\n").reason is Reason.UPLOAD_NOT_FOUND

@@ -119,11 +119,19 @@ def test_rank_over_the_ceiling():
 @pytest.mark.parametrize(
     "path",
     [
-        "model.layers.2.self_attn.q_proj", "model.layers.0.self_attn.v_proj", "model.layers.00.self_attn.q_proj",
-        "model.layers.0.lm_head", "model.norm", "transformer.h.0.attn.c_attn", "model.layers.x.self_attn.q_proj",
-        "embed_tokens", "model.lm_head", "model.layers.999999999.self_attn.q_proj", "self_attn.q_proj",
+        "model.layers.2.self_attn.q_proj",
+        "model.layers.0.self_attn.v_proj",
+        "model.layers.00.self_attn.q_proj",
+        "model.layers.0.lm_head",
+        "model.norm",
+        "transformer.h.0.attn.c_attn",
+        "model.layers.x.self_attn.q_proj",
+        "embed_tokens",
+        "model.lm_head",
+        "model.layers.999999999.self_attn.q_proj",
+        "self_attn.q_proj",
     ],
-)  # fmt: skip
+)
 def test_modules_and_layers_that_the_base_lacks(path):
     tensors = {prefix(path) + f"lora_{half}.weight": np.ones((4, 4), np.float32) for half in "AB"}
     error = refusal(tensors)

@@ -1,0 +1,38 @@
+"""A real gRPC server of the store in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
+from services.adapter_store.servicer import SERVICE_NAME, add_to_server
+from services.adapter_store.settings import PlaceSettings
+from services.adapter_store.store import Store, open_store
+from services.common.server import Server
+
+
+@pytest.fixture
+def at_rest(tmp_path: Path):
+    """The store of this test; whole when the test is over."""
+    place = PlaceSettings(data_dir=tmp_path / "store")
+    with open_store(place.data_dir, place.database, place.blob_dir, max_upload_bytes=64 << 20) as store:
+        store.uploads.recover()
+        yield store
+        assert store.check_integrity() == []
+
+
+@pytest.fixture
+async def stub(at_rest: Store) -> AsyncIterator[pb_grpc.AdapterStoreServiceStub]:
+    """An aio stub of a running service."""
+    with ThreadPoolExecutor(8) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        server = Server("127.0.0.1:0", SERVICE_NAME)
+        add_to_server(at_rest, server.inner)
+        address = await server.start()
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield pb_grpc.AdapterStoreServiceStub(channel)
+        await server.inner.stop(None)
