@@ -55,9 +55,7 @@ async def keep_serving(console: Console) -> int:
 
 def example_lines(stack: Stack) -> list[str]:
     """Commands to paste: one for each adapter, one for the base model, and a look at each service."""
-    command = Path(sys.executable).parent / "multilora"
-    if command.is_relative_to(Path.cwd()):
-        command = command.relative_to(Path.cwd())
+    command = _command()
     server = "" if stack.server.address == "127.0.0.1:7000" else f" --server {stack.server.address}"
     store = "" if stack.store.address == "127.0.0.1:7001" else f" --store {stack.store.address}"
     generate = f"{command} generate{server} --temperature 0"
@@ -69,6 +67,13 @@ def example_lines(stack: Stack) -> list[str]:
         f"{command} resident{server}",
         f"{command} stats{server}",
     ]
+
+
+def _command() -> str:
+    installed = Path(sys.executable).parent / "multilora"
+    if not installed.exists():
+        return f"{sys.executable} -m client.command"
+    return str(installed.relative_to(Path.cwd()) if installed.is_relative_to(Path.cwd()) else installed)
 
 
 def run_until_signalled(work: Coroutine[None, None, int]) -> int:

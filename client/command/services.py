@@ -1,9 +1,16 @@
 """`multilora store` and `multilora serve`: start the services, whose own settings say the rest."""
 
 import importlib
+import importlib.util
 import sys
 
 import typer
+
+# What a service cannot do without and a client-only install lacks, by the extra that brings it.
+_REQUIREMENTS = {
+    "adapter-store": ("sqlalchemy", "numpy", "grpc_health", "grpc_reflection"),
+    "inference": ("torch", "safetensors", "tokenizers", "jinja2", "numpy", "grpc_health", "grpc_reflection"),
+}
 
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -25,13 +32,13 @@ def serve(context: typer.Context) -> None:
 
 
 def _run(module: str, extra: str, context: typer.Context) -> None:
-    try:
-        service = importlib.import_module(module)
-    except ModuleNotFoundError as error:
+    prog = f"multilora {context.info_name}"
+    missing = [name for name in _REQUIREMENTS[extra] if importlib.util.find_spec(name) is None]
+    if missing:
         print(
-            f"multilora {context.info_name}: Python module {error.name} is missing; "
+            f"{prog}: this install has no {', '.join(missing)}; "
             f"install the service with: pip install 'multilora[{extra}]'",
             file=sys.stderr,
         )
-        raise typer.Exit(1) from None
-    raise typer.Exit(service.main(context.args, prog=f"multilora {context.info_name}"))
+        raise typer.Exit(1)
+    raise typer.Exit(importlib.import_module(module).main(context.args, prog=prog))

@@ -1,0 +1,224 @@
+"""The `multilora` command against both real services and the demo's model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from demo.stack import ADAPTERS, MODEL
+from tests.e2e.processes import running_services
+
+pytestmark = pytest.mark.timeout(180)
+
+COMMAND = [sys.executable, "-m", "client.command"]
+GREEDY = ("--temperature", "0")
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    with running_services(tmp_path_factory.mktemp("services"), MODEL) as services:
+        yield services
+
+
+@pytest.fixture(scope="module")
+def run(services):
+    """Runs `multilora ARGS` with the addresses in the environment."""
+    environment = {
+        **os.environ,
+        "MULTILORA_STORE": services.store.address,
+        "MULTILORA_SERVER": services.inference.address,
+    }
+
+    def run(*arguments, status=0, stdin=""):
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            input=stdin,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    run("push", str(ADAPTERS / "reverse"), "--adapter", "acme/reverse", "--alias", "production")
+    run("push", str(ADAPTERS / "upper"), "--adapter", "acme/upper")
+    return run
+
+
+def test_generate_streams_the_adapters_text(run):
+    assert run("generate", "--adapter", "acme/reverse", *GREEDY, "stone").stdout == "enots\n"
+    assert run("generate", "--adapter", "acme/upper@1", *GREEDY, "stone").stdout == "STONE\n"
+    assert run("generate", *GREEDY, "stone").stdout == "stone\n"
+    assert run("generate", "--adapter", "acme/reverse", *GREEDY, "-", stdin="stone").stdout == "enots\n"
+
+
+def test_generate_stops_and_limits(run):
+    reverse = ("generate", "--adapter", "acme/reverse", *GREEDY)
+    assert run(*reverse, "--stop", "o", "stone").stdout == "en\n"
+    assert run(*reverse, "--max-tokens", "2", "stone").stdout == "en\n"
+
+
+def test_generate_says_what_happened_when_asked(run):
+    stats = run("generate", "--adapter", "acme/reverse", *GREEDY, "--stats", "stone").stderr
+    assert "[acme/reverse@1]" in stats
+    assert "STOP" in stats
+    result = json.loads(run("generate", "--adapter", "acme/reverse", *GREEDY, "--json", "stone").stdout)
+    assert result["text"] == "enots"
+    assert result["finished"]["usage"]["completion_tokens"] == len(result["token_ids"])
+
+
+def test_list_and_show(run):
+    assert "acme/reverse" in run("list").stdout
+    assert "production->1" in run("list", "acme").stdout
+    adapters = json.loads(run("list", "acme", "--json").stdout)
+    assert {"tenants/acme/adapters/reverse", "tenants/acme/adapters/upper"} <= {
+        each["name"] for each in adapters
+    }
+    assert "ACTIVE" in run("show", "acme/reverse").stdout
+    assert "rank        24" in run("show", "acme/reverse@production").stdout
+    assert json.loads(run("show", "acme/upper@1", "--json").stdout)["rank"] == 4
+    assert "no adapters yet" in run("list", "nobody").stdout
+
+
+def test_versions_aliases_disable_and_enable(run):
+    run("push", str(ADAPTERS / "dash"), "--adapter", "acme/roll")
+    run("push", str(ADAPTERS / "upper"), "--adapter", "acme/roll")
+    run("alias", "acme/roll@staging", "1", "--expect", "0")
+    assert run("generate", "--adapter", "acme/roll@staging", *GREEDY, "sun").stdout == "s-u-n\n"
+    moved = run("alias", "acme/roll@staging", "2", "--expect", "2", status=1)
+    assert "ABORTED ALIAS_MOVED" in moved.stderr
+    assert "points at version 2" in run("alias", "acme/roll@staging", "2", "--expect", "1").stdout
+    history = json.loads(run("alias", "acme/roll@staging", "--json").stdout)
+    assert [(each["from_version"], each["to_version"]) for each in history] == [(1, 2), (0, 1)]
+    assert "DISABLED" in run("disable", "acme/roll@2").stdout
+    assert "VERSION_NOT_ACTIVE" in run("generate", "--adapter", "acme/roll@2", "sun", status=1).stderr
+    assert "ACTIVE" in run("enable", "acme/roll@2").stdout
+    assert run("generate", "--adapter", "acme/roll", *GREEDY, "sun").stdout == "SUN\n"
+
+
+def test_load_resident_unload_and_stats(run):
+    assert "DEVICE, pinned" in run("load", "acme/upper", "--pin").stdout
+    assert "acme/upper@1" in run("resident").stdout
+    resident = json.loads(run("resident", "--json").stdout)
+    assert any(each["pinned"] for each in resident)
+    assert "freed" in run("unload", "acme/upper").stdout
+    assert "steps" in run("stats").stdout
+    assert json.loads(run("stats", "--json").stdout)["model"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("generate", "--adapter", "acme/nobody", "x"), "NOT_FOUND ADAPTER_NOT_FOUND"),
+        (("generate", "--temperature", "-1", "x"), "INVALID_ARGUMENT INVALID_FIELD"),
+        (("generate", "--max-tokens", "100000", "x"), "INVALID_ARGUMENT CONTEXT_EXCEEDED"),
+        (("show", "acme/nobody"), "NOT_FOUND"),
+        (("push", "/nonexistent", "--adapter", "acme/x"), "not a directory"),
+        (("push", str(ADAPTERS / "upper"), "--adapter", "Not A Name"), "INVALID_ARGUMENT"),
+        (("list", "--store", "127.0.0.1:1"), "UNAVAILABLE"),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(run, arguments, says):
+    done = run(*arguments, status=1)
+    assert says in done.stderr
+    assert done.stderr.startswith("multilora: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate",),
+        ("nonsense",),
+        ("push", "x"),
+        ("alias", "acme/reverse", "1"),
+        ("generate", "--system", "be brief", "x"),
+        ("push", "x", "--adapter", "a/b", "--label", "novalue"),
+        ("bench", "--tenant", "acme", "--prompt-tokens", "x"),
+    ],
+)
+def test_wrong_usage_is_status_2(run, arguments):
+    assert "multilora" in run(*arguments, status=2).stderr
+
+
+def test_help_of_every_command(run):
+    names = [
+        line.split()[0]
+        for line in run("--help").stdout.partition("Commands:")[2].splitlines()
+        if line.strip()
+    ]
+    assert {"store", "serve", "push", "list", "show", "alias", "generate", "resident", "bench"} <= set(names)
+    for name in names:
+        assert "usage" in run(name, "--help").stdout.lower()
+    assert "--pool-bytes" in run("serve", "--help").stdout
+    assert "--data-dir" in run("store", "--help").stdout
+
+
+def test_ctrl_c_is_status_130_without_a_traceback(run, services):
+    arguments = (
+        "generate",
+        "--server",
+        services.inference.address,
+        "--ignore-eos",
+        "--max-tokens",
+        "500",
+        "stone",
+    )
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    deadline_s = time.monotonic() + 30
+    while json.loads(run("stats", "--json").stdout)["stats"]["running_requests"]:
+        assert time.monotonic() < deadline_s, "the cancelled request still runs"
+
+
+def test_bench_measures_all_three_rows(run, tmp_path):
+    output = tmp_path / "bench.json"
+    shape = (
+        "--requests",
+        "6",
+        "--concurrency",
+        "3",
+        "--repeats",
+        "1",
+        "--prompt-tokens",
+        "4",
+        "--output-tokens",
+        "4:6",
+    )
+    shown = run("bench", "--tenant", "acme", *shape, "--output", str(output)).stdout
+    assert all(row in shown for row in ("no adapter", "one adapter", "many adapters"))
+    result = json.loads(output.read_text())
+    assert [row["num_requests"] for row in result["rows"]] == [6, 6, 6]
+    assert all(row["tokens_per_s"] > 0 and row["num_errors"] == 0 for row in result["rows"])
+    run("bench", "--random", "2", "--loop", "open", "--rate", "20", "--duration", "0.3", *shape)
+
+
+def test_a_service_whose_extra_is_missing_says_which(tmp_path):
+    hide = "import sys; sys.modules['torch'] = sys.modules['sqlalchemy'] = None"
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    for name, extra in (("store", "adapter-store"), ("serve", "inference")):
+        done = subprocess.run(
+            [*COMMAND, name, "--help"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert f"pip install 'multilora[{extra}]'" in done.stderr
+        assert "Traceback" not in done.stderr
