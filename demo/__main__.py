@@ -15,7 +15,7 @@ from client import InferenceClient, MultiloraError
 from demo.live import StreamView
 from demo.processes import ServiceFailed
 from demo.stack import Stack, adapter_name, publish_adapters, running_stack
-from demo.streams import plan_streams, run_streams
+from demo.streams import State, plan_streams, run_streams
 from demo.summary import closing_line, engine_table, stream_table
 from demo.tasks import TASKS
 
@@ -33,6 +33,8 @@ async def show_streams(console: Console) -> int:
             console.print(f"\n{len(streams)} streams at once:\n")
             with view.shown():
                 await run_streams(client, streams, view.on_change)
+            if any(stream.state is State.failed for stream in streams):
+                console.print(stack.server.with_log("\nstreams failed"), soft_wrap=True)
             stats = await client.get_stats()
     console.print()
     console.print(stream_table(streams))

@@ -51,9 +51,7 @@ class ServiceProcess:
             async with asyncio.timeout(timeout_s):
                 self.address = await self._read_ready_line(self._process)
         except TimeoutError:
-            raise ServiceFailed(
-                self._with_log(f"{self.name} was not ready after {timeout_s:.0f} s")
-            ) from None
+            raise ServiceFailed(self.with_log(f"{self.name} was not ready after {timeout_s:.0f} s")) from None
         return self.address
 
     async def _read_ready_line(self, process: asyncio.subprocess.Process) -> str:
@@ -62,13 +60,13 @@ class ServiceProcess:
             line = raw.decode(errors="replace").strip()
             if _READY in line:
                 return line.rpartition(_READY)[2]
-        raise ServiceFailed(self._with_log(f"{self.name} ended with status {await process.wait()}"))
+        raise ServiceFailed(self.with_log(f"{self.name} ended with status {await process.wait()}"))
 
     async def wait_for_failure(self) -> None:
         """Returns never while the service runs; raises ServiceFailed when it ends."""
         assert self._process is not None
         status = await self._process.wait()
-        raise ServiceFailed(self._with_log(f"{self.name} ended with status {status}"))
+        raise ServiceFailed(self.with_log(f"{self.name} ended with status {status}"))
 
     async def stop(self) -> None:
         """Asks the service to stop, and kills its group if it does not. Safe to call at any time."""
@@ -91,6 +89,7 @@ class ServiceProcess:
         except ProcessLookupError:
             return
 
-    def _with_log(self, message: str) -> str:
+    def with_log(self, message: str) -> str:
+        """`message` and the last lines of the service's log."""
         lines = self.log_path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         return "\n".join([f"{message}; its log ends:", *(f"  {line}" for line in lines or ["(empty)"])])
