@@ -102,44 +102,85 @@ def read_config(model_dir: Path) -> ModelConfig:
         raw = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise _bad("config.json", f"cannot be read in {model_dir}: {error}") from error
-    architecture = (raw.get("architectures") or [""])[0]
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise _bad("architectures", f"{architecture!r} is not served; known are {known}")
+    if not isinstance(raw, dict):
+        raise _bad("config.json", f"in {model_dir} is no JSON object")
+    architecture = _architecture(raw)
     family = ARCHITECTURES[architecture]
     if raw.get("hidden_act", "silu") != "silu":
         raise _bad("hidden_act", f"{raw['hidden_act']!r} is not served; only silu is")
-    if family == "llama" and (raw.get("attention_bias") or raw.get("mlp_bias")):
-        raise _bad("attention_bias", "Llama with biases is not served")
+    for key in ("attention_bias", "mlp_bias"):
+        if raw.get(key):
+            raise _bad(key, f"{architecture} with these biases is not served")
+    if raw.get("partial_rotary_factor", 1.0) != 1.0:
+        raise _bad("partial_rotary_factor", "rotary embedding of a part of each head is not served")
     if raw.get("quantization_config"):
         raise _bad("quantization_config", "quantized checkpoints are not served; give the original weights")
     return _from_raw(raw, architecture, family)
 
 
+def _architecture(raw: dict[str, Any]) -> str:
+    names = raw.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if name not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise _bad("architectures", f"{name!r} is not served; known are {known}")
+    return str(name)
+
+
 def _from_raw(raw: dict[str, Any], architecture: str, family: str) -> ModelConfig:
-    try:
-        num_heads = int(raw["num_attention_heads"])
-        window = raw.get("sliding_window") if family == "mistral" or raw.get("use_sliding_window") else None
-        return ModelConfig(
-            architecture=architecture,
-            hidden_size=int(raw["hidden_size"]),
-            intermediate_size=int(raw["intermediate_size"]),
-            num_layers=int(raw["num_hidden_layers"]),
-            num_heads=num_heads,
-            num_kv_heads=int(raw.get("num_key_value_heads") or num_heads),
-            head_dim=int(raw.get("head_dim") or raw["hidden_size"] // num_heads),
-            vocab_size=int(raw["vocab_size"]),
-            max_context_tokens=int(raw["max_position_embeddings"]),
-            norm_eps=float(raw["rms_norm_eps"]),
-            rope=_rope(raw),
-            tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-            qkv_bias=family == "qwen2",
-            qk_norm=family == "qwen3",
-            sliding_window_tokens=int(window) if window else None,
-            first_window_layer=_first_window_layer(raw, family) if window else 0,
-        )
-    except KeyError as error:
-        raise _bad(str(error.args[0]), "is missing from config.json") from error
+    hidden_size = _whole(raw, "hidden_size")
+    num_heads = _whole(raw, "num_attention_heads")
+    num_kv_heads = _whole(raw, "num_key_value_heads", num_heads)
+    if num_heads % num_kv_heads:
+        raise _bad("num_key_value_heads", f"must divide num_attention_heads, {num_heads}, not {num_kv_heads}")
+    window = _window_tokens(raw, family)
+    return ModelConfig(
+        architecture=architecture,
+        hidden_size=hidden_size,
+        intermediate_size=_whole(raw, "intermediate_size"),
+        num_layers=_whole(raw, "num_hidden_layers"),
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=_whole(raw, "head_dim", hidden_size // num_heads),
+        vocab_size=_whole(raw, "vocab_size"),
+        max_context_tokens=_whole(raw, "max_position_embeddings"),
+        norm_eps=_number(raw, "rms_norm_eps"),
+        rope=_rope(raw),
+        tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        qkv_bias=family == "qwen2",
+        qk_norm=family == "qwen3",
+        sliding_window_tokens=window,
+        first_window_layer=_first_window_layer(raw, family) if window else 0,
+    )
+
+
+def _whole(raw: dict[str, Any], key: str, default: int | None = None) -> int:
+    value = raw.get(key)
+    if value is None:
+        if default is None:
+            raise _bad(key, "is missing from config.json")
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _bad(key, f"must be a whole number from 1 on, not {value!r}")
+    return value
+
+
+def _number(raw: dict[str, Any], key: str, default: float | None = None) -> float:
+    value = raw.get(key)
+    if value is None:
+        if default is None:
+            raise _bad(key, "is missing from config.json")
+        return default
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise _bad(key, f"must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def _window_tokens(raw: dict[str, Any], family: str) -> int | None:
+    if family == "mistral":
+        # Transformers' own default; a config with full attention says null.
+        return _whole(raw, "sliding_window", 4096) if raw.get("sliding_window", 4096) else None
+    return _whole(raw, "sliding_window") if raw.get("use_sliding_window") else None
 
 
 def _first_window_layer(raw: dict[str, Any], family: str) -> int:
@@ -158,20 +199,22 @@ def _first_window_layer(raw: dict[str, Any], family: str) -> int:
 def _rope(raw: dict[str, Any]) -> RopeConfig:
     # Transformers 5 writes rope_parameters; older checkpoints have rope_theta and rope_scaling.
     scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = float(scaling.get("rope_theta") or raw.get("rope_theta") or 10000.0)
+    if not isinstance(scaling, dict):
+        raise _bad("rope_scaling", f"must be a JSON object, not {scaling!r}")
+    theta = _number(scaling, "rope_theta", _number(raw, "rope_theta", 10000.0))
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return RopeConfig(theta)
     if kind == "linear":
-        return RopeConfig(theta, kind, factor=float(scaling["factor"]))
+        return RopeConfig(theta, kind, factor=_number(scaling, "factor"))
     if kind == "llama3":
         return RopeConfig(
             theta,
             kind,
-            factor=float(scaling["factor"]),
-            low_freq_factor=float(scaling["low_freq_factor"]),
-            high_freq_factor=float(scaling["high_freq_factor"]),
-            original_context_tokens=int(scaling["original_max_position_embeddings"]),
+            factor=_number(scaling, "factor"),
+            low_freq_factor=_number(scaling, "low_freq_factor"),
+            high_freq_factor=_number(scaling, "high_freq_factor"),
+            original_context_tokens=_whole(scaling, "original_max_position_embeddings"),
         )
     raise _bad("rope_scaling", f"rope type {kind!r} is not served; known are default, linear, llama3")
 

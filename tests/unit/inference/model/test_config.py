@@ -58,12 +58,26 @@ def test_llama3_rope_is_read_from_old_and_new_checkpoints(tmp_path: Path, key: s
         ({"attention_bias": True}, "attention_bias"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling"),
+        ({"rope_scaling": "linear"}, "rope_scaling"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"architectures": "LlamaForCausalLM"}, "architectures"),
+        ({"hidden_size": "64"}, "hidden_size"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
     ],
 )
 def test_what_is_not_served_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], field: str) -> None:
     with pytest.raises(ServiceError) as caught:
         read_config(_config(tmp_path, **changes))
     assert caught.value.field == field
+
+
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ServiceError, match="no JSON object"):
+        read_config(tmp_path)
 
 
 def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
@@ -78,6 +92,9 @@ def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
 def test_mistral_slides_its_window_in_every_layer(tmp_path: Path) -> None:
     config = read_config(_config(tmp_path, architectures=["MistralForCausalLM"], sliding_window=16))
     assert [config.window_tokens(layer) for layer in range(2)] == [16, 16]
+    full = read_config(_config(tmp_path, architectures=["MistralForCausalLM"], sliding_window=None))
+    assert full.sliding_window_tokens is None
+    assert read_config(_config(tmp_path, architectures=["MistralForCausalLM"])).sliding_window_tokens == 4096
 
 
 @pytest.mark.parametrize(
