@@ -1,5 +1,10 @@
-"""Both services as real processes on free loopback ports, for end-to-end tests."""
+"""Both services as real processes on free loopback ports, for end-to-end tests.
 
+Ending them checks that nothing is left over: no request, no KV page, no pin, no temporary file.
+"""
+
+import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client import InferenceClient
+from client.serving import Stats
+
 READY = re.compile(r"listening on (\S+)$")
 
 
@@ -20,10 +28,17 @@ class Service:
 
     def __init__(self, module: str, log: Path, *flags: str) -> None:
         self._log = log
+        temporary_dir = log.with_suffix(".tmp")
+        temporary_dir.mkdir(exist_ok=True)
         with log.open("ab") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *flags], stdout=subprocess.PIPE, stderr=sink, text=True
+                [sys.executable, "-m", module, *flags],
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                env={**os.environ, "TMPDIR": str(temporary_dir)},
             )
+        self.temporary_dir = temporary_dir
         self.address = self._wait_ready()
 
     def _wait_ready(self) -> str:
@@ -83,9 +98,25 @@ def start_inference(model_dir: Path, store: str, log: Path, *flags: str) -> Serv
 
 @contextmanager
 def running_services(work_dir: Path, model_dir: Path, *flags: str) -> Iterator[Services]:
-    """Starts both, `flags` for inference, and stops both again."""
+    """Starts both, `flags` for inference, and stops both again; fails if anything is left over."""
     with (
         start_store(work_dir / "store") as store,
         start_inference(model_dir, store.address, work_dir / "serve.log", *flags) as inference,
     ):
         yield Services(store, inference)
+        stats = asyncio.run(wait_idle(inference.address))
+        assert stats.pool.kv_pages == 0, stats
+    for service in (store, inference):
+        left = sorted(path.name for path in service.temporary_dir.iterdir())
+        assert not left, f"temporary files left: {left}"
+
+
+async def wait_idle(server: str) -> Stats:
+    """The counters once no request runs or waits; streams that were cancelled end at the next step."""
+    async with InferenceClient(server) as client:
+        while True:
+            stats = await client.get_stats()
+            resident = await client.list_resident_adapters()
+            users = sum(each.running_requests + each.waiting_requests for each in resident)
+            if stats.running_requests + stats.queued_requests + users == 0:
+                return stats
