@@ -2,16 +2,16 @@
 
 Must not know models, nor how rows were put together.
 
-A decode step on a CPU is bound by the number of torch ops (3 to 5 us each), not by arithmetic, so
-runs of few rows are served by two batched matmuls a site group, over weights copied side by side
-once per composition of the batch. A batched matmul does the same arithmetic for eight adapters as
-for one; the alternative, one dense matmul of all rows with all adapters and a mask, does S times
-as much and measured 2 to 6 times slower from 8 adapters on. Runs of many rows read the pool's
-tiles in place, as do runs whose weights would be too large to copy. `python -m kernels.bench`
-prints the figures.
+A decode step on a CPU is bound by the number of torch ops (3 to 5 us each) and by the bytes of the
+weights, not by arithmetic. So neighbouring runs of few rows are multiplied densely with all of
+their adapters' weights, copied side by side once per set of adapters, and what a row has of other
+adapters is cleared in between: one op for all adapters, true ranks, few rows wasted. Against it,
+measured on a layer of 192 features with 8 adapters: a loop over adapters took 1.4 times as long, a
+batched matmul padded to the largest rank 1.3 times. Runs of many rows read the pool's tiles in
+place, as do runs whose weights are too large to copy. `python -m kernels.bench` prints figures.
 
-Legend: T rows of the batch, K in features, N out features summed over sites, S runs of a bundle,
-M rows a run is padded to, R rank rows.
+Legend: T rows of the batch, K in features, N out features summed over sites, M rows of a bundle or
+run, R rank rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +21,30 @@ import torch
 from torch import Tensor
 
 from kernels import tuning
-from kernels.bundle_operands import BundleOperand, BundleOperandCache, Composition
+from kernels.composition import Composition, CompositionOperand
+from kernels.composition_cache import CompositionCache
 from kernels.lora_site import LoraSite
 from kernels.rank_row_table import NO_TILE, RankRowTable, SiteRows
-from kernels.rank_rows import a_row_offsets, a_tiles, b_tiles, dead_rows, dora_row
+from kernels.rank_rows import a_tiles, b_tiles, dora_row
 from kernels.segment_bundle import Run, SegmentBundle, plan_bundles
 from kernels.segments import Segments
 
-ShrinkBundle = Callable[[SegmentBundle, Composition, BundleOperand], Tensor]
+ShrinkBundle = Callable[[slice, CompositionOperand], Tensor]
 ShrinkRun = Callable[[Run, LoraSite, SiteRows], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _BundleWork:
+    """Rows of the batch and the composition that serves them.
+
+    `owners_M1` is each row's adapter, None if all rows are of the composition's one adapter;
+    `positions_M` each row's place among the members, their number for base rows.
+    """
+
+    rows: slice
+    composition: Composition
+    owners_M1: Tensor | None
+    positions_M: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +53,28 @@ class _Plan:
 
     segments: Segments
     num_writes: int
-    bundles: tuple[tuple[SegmentBundle, Composition], ...]
+    bundles: tuple[_BundleWork, ...]
     alone: tuple[Run, ...]
 
 
 class TorchSgmv:
-    """`Sgmv` in torch ops, float32 inside; copies up to `max_copied_bytes` of weights to be fast.
-
-    Batches whose rows are ordered by adapter hit those copies most often.
-    """
+    """`Sgmv` in torch ops, float32 inside; copies up to `max_copied_bytes` of weights to be fast."""
 
     def __init__(self, table: RankRowTable, max_copied_bytes: int = tuning.MAX_COPIED_BYTES) -> None:
         self.table = table
-        self.operands = BundleOperandCache(table, max_copied_bytes)
+        self.compositions = CompositionCache(
+            table, max_copied_bytes, tuning.MAX_COMPOSITIONS, tuning.MAX_COMPOSITION_EXCESS
+        )
         self._last_plan: _Plan | None = None
 
     def add_(
         self, y_TN: Tensor, x_TK: Tensor, sites: Sequence[LoraSite], segments: Segments, bias_N: Tensor | None
     ) -> None:
-        """See `kernels.sgmv`; y_TN is contiguous."""
+        """See `kernels.sgmv`."""
 
-        def shrink_bundle(bundle: SegmentBundle, _: Composition, operand: BundleOperand) -> Tensor:
-            assert operand.A_SKR is not None
-            return torch.bmm(bundle.gather(x_TK).float(), operand.A_SKR)
+        def shrink_bundle(rows: slice, operand: CompositionOperand) -> Tensor:
+            assert operand.A_RK is not None
+            return x_TK[rows].float() @ operand.A_RK.t()
 
         def shrink_run(run: Run, site: LoraSite, rows: SiteRows) -> Tensor:
             x_MK = x_TK[run.start : run.stop].float()
@@ -71,13 +85,9 @@ class TorchSgmv:
     def add_embedding_(self, y_TN: Tensor, token_ids_T: Tensor, site: LoraSite, segments: Segments) -> None:
         """See `kernels.sgmv`; token_ids_T is int64."""
 
-        def shrink_bundle(bundle: SegmentBundle, composition: Composition, operand: BundleOperand) -> Tensor:
-            num_rows = operand.B_SRN.shape[1]
-            columns_SM1 = bundle.gather(token_ids_T[:, None])
-            offsets_S1R = a_row_offsets(self.table, composition.adapters_S, site, num_rows)[:, None]
-            dead_S1R = dead_rows(self.table, composition.adapters_S, site, num_rows)[:, None]
-            h_SMR = self.table.pool_E.take((offsets_S1R + columns_SM1).masked_fill(dead_S1R, 0))
-            return h_SMR.float().masked_fill(dead_S1R, 0)
+        def shrink_bundle(rows: slice, operand: CompositionOperand) -> Tensor:
+            elements_MR = operand.a_offsets_R + token_ids_T[rows, None]
+            return self.table.pool_E.take(elements_MR).float() * operand.scales_R
 
         def shrink_run(run: Run, site: LoraSite, rows: SiteRows) -> Tensor:
             tokens_M = token_ids_T[run.start : run.stop]
@@ -95,25 +105,36 @@ class TorchSgmv:
         shrink_run: ShrinkRun,
     ) -> None:
         plan = self._plan(segments)
-        alone = list(plan.alone)
-        for bundle, composition in plan.bundles:
-            operand = self.operands.operand(composition, sites)
-            if operand is None:
-                alone.extend(bundle.runs)
-            elif operand.num_bytes > 0:
-                _expand_bundle(y_TN, shrink_bundle(bundle, composition, operand), bundle, operand, bias_N)
-        for run in alone:
+        for work in plan.bundles:
+            operand = work.composition.operand(sites)
+            if len(operand.owners_R) > 0:
+                _expand_bundle(y_TN[work.rows], shrink_bundle(work.rows, operand), work, operand, bias_N)
+        for run in plan.alone:
             self._add_run(y_TN, sites, run, bias_N, shrink_run)
 
     def _plan(self, segments: Segments) -> _Plan:
         plan = self._last_plan
         if plan is None or plan.segments is not segments or plan.num_writes != self.table.num_writes:
-            split = plan_bundles(
-                segments, tuning.MAX_BUNDLED_ROWS, tuning.MAX_BUNDLE_PADDING, self.table.pool_E.device
-            )
-            bundles = tuple((bundle, self.operands.composition(bundle.members)) for bundle in split.bundles)
-            plan = self._last_plan = _Plan(segments, self.table.num_writes, bundles, split.alone)
+            bundles, runs = plan_bundles(segments, tuning.MAX_BUNDLED_ROWS, tuning.MAX_BUNDLED_ADAPTERS)
+            alone = list(runs)
+            works: list[_BundleWork] = []
+            for bundle in bundles:
+                composition = self.compositions.find(bundle.members)
+                if composition is None:
+                    alone.extend(bundle.runs)
+                else:
+                    works.append(self._work(bundle, composition))
+            plan = self._last_plan = _Plan(segments, self.table.num_writes, tuple(works), tuple(alone))
         return plan
+
+    def _work(self, bundle: SegmentBundle, composition: Composition) -> _BundleWork:
+        device = self.table.pool_E.device
+        owners = bundle.owners()
+        place = {member: s for s, member in enumerate(composition.members)}
+        positions_M = torch.tensor([place.get(owner, len(place)) for owner in owners], device=device)
+        is_of_one = len(place) == 1 and len(bundle.runs) == 1
+        owners_M1 = None if is_of_one else torch.tensor(owners, device=device)[:, None]
+        return _BundleWork(bundle.rows, composition, owners_M1, positions_M)
 
     def _add_run(
         self, y_TN: Tensor, sites: Sequence[LoraSite], run: Run, bias_N: Tensor | None, shrink: ShrinkRun
@@ -143,18 +164,25 @@ class TorchSgmv:
 
 
 def _expand_bundle(
-    y_TN: Tensor, h_SMR: Tensor, bundle: SegmentBundle, operand: BundleOperand, bias_N: Tensor | None
+    y_MN: Tensor, h_MR: Tensor, work: _BundleWork, operand: CompositionOperand, bias_N: Tensor | None
 ) -> None:
-    z_SMN = bundle.gather(y_TN).float()
-    z_SMN.baddbmm_(h_SMR, operand.B_SRN)
-    if operand.D_S1N is not None:
-        _apply_dora(z_SMN, operand.D_S1N, bias_N)
-    if not (bundle.is_even and y_TN.dtype == torch.float32):
-        bundle.scatter_(y_TN, z_SMN)
+    if work.owners_M1 is not None:
+        h_MR.masked_fill_(work.owners_M1 != operand.owners_R, 0)
+    z_MN = y_MN.float()
+    rank, column = 0, 0
+    for B_Rn in operand.B_Rn:
+        num_rows, width = B_Rn.shape
+        if num_rows > 0:
+            z_MN[:, column : column + width].addmm_(h_MR[:, rank : rank + num_rows], B_Rn)
+        rank, column = rank + num_rows, column + width
+    if operand.D_SN is not None:
+        _apply_dora(z_MN, operand.D_SN.index_select(0, work.positions_M), bias_N)
+    if z_MN is not y_MN:
+        y_MN.copy_(z_MN)
 
 
-def _apply_dora(z: Tensor, factor: Tensor, bias_N: Tensor | None) -> None:
-    z.addcmul_(z if bias_N is None else z - bias_N.float(), factor)
+def _apply_dora(z_MN: Tensor, factor: Tensor, bias_N: Tensor | None) -> None:
+    z_MN.addcmul_(z_MN if bias_N is None else z_MN - bias_N.float(), factor)
 
 
 def _join(parts: list[Tensor]) -> Tensor:

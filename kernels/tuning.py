@@ -4,13 +4,19 @@ Must not know tensors.
 """
 
 MAX_BUNDLED_ROWS = 16
-"""Runs of more rows than this are multiplied alone: their arithmetic outweighs the calls."""
+"""Most rows that TorchSgmv multiplies with the weights of several adapters at once."""
 
-MAX_BUNDLE_PADDING = 4
-"""Most times that a run's rows may be padded to join a bundle."""
+MAX_BUNDLED_ADAPTERS = 8
+"""Most adapters of such a bundle: the wasted arithmetic grows with it, the number of calls shrinks."""
 
 MAX_COPIED_BYTES = 512 << 20
 """Weights that TorchSgmv may hold as copies beside the pool."""
+
+MAX_COMPOSITIONS = 32
+"""Most sets of adapters whose weights TorchSgmv keeps side by side."""
+
+MAX_COMPOSITION_EXCESS = 1.5
+"""How many times the bytes it needs a bundle may read, to be served without new copies."""
 
 SHRINK_TILE_K = 128
 """In features that one step of a shrink program reads."""
