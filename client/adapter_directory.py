@@ -24,11 +24,6 @@ class AdapterDirectory:
     path: Path
     files: tuple[VersionFile, ...]
 
-    @property
-    def size_bytes(self) -> int:
-        """Of all files together."""
-        return sum(file.size_bytes for file in self.files)
-
 
 def read_adapter_directory(path: Path) -> AdapterDirectory:
     """`path` with the size and sha256 of each file to upload. Reads every byte. Raises MultiloraError."""

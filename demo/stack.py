@@ -53,9 +53,7 @@ def adapter_name(directory: str) -> str:
 
 
 @asynccontextmanager
-async def running_stack(
-    say: Say, *, fixed_ports: bool = False, serve_flags: tuple[str, ...] = ()
-) -> AsyncIterator[Stack]:
+async def running_stack(say: Say, *, fixed_ports: bool = False) -> AsyncIterator[Stack]:
     """Both services on free loopback ports (the default ones if asked for and free), stopped on the way out.
 
     Raises ServiceFailed with the log's end if one does not start.
@@ -69,7 +67,7 @@ async def running_stack(
         try:
             await store.start(_STORE_READY_S)
             say(f"adapter store   {store.address}   SQLite and blobs in {directory}")
-            arguments = (*_serve_arguments(store.address, directory, fixed_ports), *serve_flags)
+            arguments = _serve_arguments(store.address, directory, fixed_ports)
             server = ServiceProcess("the inference service", arguments, directory / "serve.log")
             started.append(server)
             await server.start(_SERVE_READY_S)
