@@ -71,7 +71,7 @@ def build_adapter(model_dir: Path, adapter_dir: Path, variant: Mapping[str, Any]
                 parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
             elif "lora_" in name:
                 parameter.normal_(std=0.1)
-    model.save_pretrained(adapter_dir, save_embedding_layers=False)
+    model.save_pretrained(adapter_dir)
     path = adapter_dir / "adapter_config.json"
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = f"random/{model_dir.name}"

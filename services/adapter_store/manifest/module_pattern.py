@@ -44,6 +44,8 @@ def compile_patterns(option: str, keys: Iterable[str]) -> list[re.Pattern[str]]:
         if _TOO_RICH.search(plain):
             raise unsupported(field, _TOO_SLOW)
         try:
+            # By itself first: `)|(` is a pattern only inside the brackets that PEFT puts around it.
+            re.compile(key)
             compiled.append(re.compile(rf"(.*\.)?({key})$"))
         except (re.error, OverflowError, RecursionError) as error:
             raise malformed(

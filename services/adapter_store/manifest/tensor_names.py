@@ -34,7 +34,7 @@ def sort_by_site(tensors: Iterable[TensorEntry], base_model: BaseModel) -> dict[
     """The sites of an adapter by path.
 
     Raises INVALID_ADAPTER for a tensor that is no part of LoRA or given twice, UNSUPPORTED_ADAPTER for
-    a saved base layer or a bias, BASE_MODEL_MISMATCH for a module or layer that the base model lacks.
+    a bias, BASE_MODEL_MISMATCH for a module or layer that the base model lacks.
     """
     modules = {module.name: module for module in base_model.modules}
     sites: dict[str, Site] = {}
@@ -85,9 +85,7 @@ def _module(tensor_name: str, path: str, modules: dict[str, Module], base_model:
 def _refuse(name: str) -> NoReturn:
     if name.endswith(".base_layer.weight"):
         raise unsupported(
-            name,
-            "is a copy of the base model's own weights, which is not served: save the adapter with "
-            "save_pretrained(..., save_embedding_layers=False)",
+            name, "is a copy of the base model's own weights, which PEFT does not save: leave it out"
         )
     if name.endswith((".lora_A.bias", ".lora_B.bias")):
         raise unsupported(name, "is a bias, which is not served: train the adapter with lora_bias=False")

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import filterfalse
 from typing import BinaryIO
 
 from services.adapter_store.domain.base_model import BaseModel
 from services.adapter_store.domain.version import VersionFile, WeightsSummary
+from services.adapter_store.manifest.base_copy import check_base_copy, is_base_copy
 from services.adapter_store.manifest.file_list import CONFIG_PATH, WEIGHTS_PATH, check_first_bytes
 from services.adapter_store.manifest.peft_config import read_config
 from services.adapter_store.manifest.safetensors_header import read_header
 from services.adapter_store.manifest.tensor_names import sort_by_site
-from services.adapter_store.manifest.weights_check import check_finite, check_sites
+from services.adapter_store.manifest.weights_check import check_dtypes, check_finite, check_sites
 
 
 def validate(
@@ -30,7 +32,10 @@ def validate(
     weights_file = by_path[WEIGHTS_PATH]
     with closing(open_blob(weights_file.sha256)) as opened:
         tensors = read_header(opened, weights_file.size_bytes)
-        sites = sort_by_site(tensors.values(), base_model)
+        check_dtypes(tensors.values())
+        for tensor in filter(is_base_copy, tensors.values()):
+            check_base_copy(tensor, base_model)
+        sites = sort_by_site(filterfalse(is_base_copy, tensors.values()), base_model)
         summary = check_sites(sites, config, base_model)
         check_finite(opened, sorted(tensors.values(), key=lambda tensor: tensor.begin))
     return summary

@@ -11,7 +11,7 @@ from services.adapter_store.manifest.file_list import WEIGHTS_PATH
 from services.adapter_store.manifest.peft_config import PeftConfig
 from services.adapter_store.manifest.refusals import malformed, mismatch, unsupported
 from services.adapter_store.manifest.safetensors_header import TensorEntry
-from services.adapter_store.manifest.tensor_names import EMBEDDING, Site
+from services.adapter_store.manifest.tensor_names import Site
 
 SCAN_CHUNK_BYTES = 4 << 20
 
@@ -46,6 +46,15 @@ def check_sites(sites: dict[str, Site], config: PeftConfig, base_model: BaseMode
     )
 
 
+def check_dtypes(tensors: Iterable[TensorEntry]) -> None:
+    """Raises UNSUPPORTED_ADAPTER naming the first tensor that is not float32, float16 or bfloat16."""
+    for tensor in tensors:
+        if tensor.dtype not in _EXPONENT:
+            raise unsupported(
+                tensor.name, f"{tensor.dtype} is not served: save the adapter as float32, float16 or bfloat16"
+            )
+
+
 def check_finite(file: BinaryIO, tensors: Iterable[TensorEntry]) -> None:
     """Reads every tensor in bounded chunks. Raises INVALID_ADAPTER naming the first with NaN or infinity."""
     for tensor in tensors:
@@ -75,15 +84,9 @@ def _check_site(site: Site, rank: int, config: PeftConfig, base_model: BaseModel
             a.name,
             "target_modules in adapter_config.json does not name this module: PEFT would ignore it; add it",
         )
-    tensors = [a, b] if magnitude is None else [a, b, magnitude]
-    for tensor in tensors:
-        if tensor.dtype not in _EXPONENT:
-            raise unsupported(
-                tensor.name, f"{tensor.dtype} is not served: save the adapter as float32, float16 or bfloat16"
-            )
     _check_shapes(site, rank, a, b, base_model)
     _check_magnitude(site, a, config, base_model)
-    return tensors
+    return [a, b] if magnitude is None else [a, b, magnitude]
 
 
 def _check_shapes(site: Site, rank: int, a: TensorEntry, b: TensorEntry, base_model: BaseModel) -> None:
@@ -112,10 +115,6 @@ def _check_shapes(site: Site, rank: int, a: TensorEntry, b: TensorEntry, base_mo
 
 def _check_magnitude(site: Site, a: TensorEntry, config: PeftConfig, base_model: BaseModel) -> None:
     magnitude = site.magnitude
-    if config.dora and site.module.name == EMBEDDING:
-        raise unsupported(
-            a.name, f"DoRA on {EMBEDDING} is not served: train without use_dora, or without this module"
-        )
     if magnitude is None:
         if config.dora:
             raise malformed(

@@ -43,7 +43,7 @@ def test_matches_where_peft_matches(keys):
     assert found == peft_key(keys, PATH)
 
 
-@pytest.mark.parametrize("key", ["(", "a)|*b", "*a", "a**", "[z-a]"])
+@pytest.mark.parametrize("key", ["(", ")|(", "a)|*b", "*a", "a**", "[z-a]"])
 def test_what_is_no_pattern_names_the_key(key):
     with pytest.raises(ServiceError) as caught:
         compile_patterns("rank_pattern", [key])

@@ -146,10 +146,9 @@ def test_modules_and_layers_that_the_base_lacks(path):
         (prefix(Q) + "lora_C.weight", Reason.INVALID_ADAPTER),
         (Q + ".lora_A.weight", Reason.INVALID_ADAPTER),
         ("weight", Reason.INVALID_ADAPTER),
-        (prefix("lm_head") + "weight", Reason.INVALID_ADAPTER),
         (prefix("model.embed_tokens") + "lora_A.weight", Reason.INVALID_ADAPTER),
         (prefix(Q) + "lora_embedding_A", Reason.INVALID_ADAPTER),
-        (prefix("model.embed_tokens") + "base_layer.weight", Reason.UNSUPPORTED_ADAPTER),
+        (prefix(Q) + "base_layer.weight", Reason.UNSUPPORTED_ADAPTER),
         (prefix(Q) + "lora_B.bias", Reason.UNSUPPORTED_ADAPTER),
     ],
 )
@@ -181,8 +180,7 @@ def test_dora():
         Reason.BASE_MODEL_MISMATCH,
         QM,
     )
-    embedding = lora("model.embed_tokens", dora=True)
-    assert refusal(embedding, use_dora=True).reason is Reason.UNSUPPORTED_ADAPTER
+    judge(adapter_files(lora("model.embed_tokens", dora=True), use_dora=True))
     alone = {QM: np.ones(HIDDEN, np.float32)}
     assert refusal(alone, use_dora=True).field == QM
 
@@ -212,3 +210,31 @@ def test_a_bad_value_in_any_chunk_is_found(monkeypatch):
         tensors = lora(Q)
         tensors[QA].flat[place] = np.nan
         assert refusal(tensors).field == QA
+
+
+BASE_COPIES = [
+    prefix("model.embed_tokens") + "base_layer.weight",
+    prefix("model.embed_tokens") + "weight",
+    prefix("lm_head") + "base_layer.weight",
+    prefix("lm_head") + "weight",
+]
+
+
+@pytest.mark.parametrize("name", BASE_COPIES)
+def test_copies_of_the_base_s_embeddings_are_taken_as_peft_saves_them(name):
+    alone = judge(adapter_files(lora("lm_head")))
+    copied = judge(adapter_files(lora("lm_head") | {name: np.ones((VOCAB, HIDDEN), np.float32)}))
+    assert copied == alone
+
+
+@pytest.mark.parametrize("name", BASE_COPIES)
+@pytest.mark.parametrize("shape", [(VOCAB + 1, HIDDEN), (HIDDEN, VOCAB), (VOCAB * HIDDEN,)])
+def test_embeddings_of_another_vocabulary(name, shape):
+    error = refusal(lora("lm_head") | {name: np.ones(shape, np.float32)})
+    assert (error.reason, error.field) == (Reason.BASE_MODEL_MISMATCH, name)
+    assert refusal(lora("lm_head") | {name: np.ones(shape, np.int32)}).reason is Reason.UNSUPPORTED_ADAPTER
+
+
+@pytest.mark.parametrize("name", BASE_COPIES)
+def test_copies_alone_are_no_adapter(name):
+    assert refusal({name: np.ones((VOCAB, HIDDEN), np.float32)}).field == WEIGHTS
