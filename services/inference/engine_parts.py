@@ -18,6 +18,7 @@ from kernels.choose import make_sgmv
 from kernels.lora_site import LoraSite
 from kernels.rank_row_table import RankRowTable
 from kernels.segments import BASE
+from services.inference.adapters.fetcher import FileReader
 from services.inference.adapters.io import AdapterIo, Completion
 from services.inference.adapters.residency import Residency
 from services.inference.batch import Slice, make_batch
@@ -53,11 +54,12 @@ class PoolShape:
 
 
 def build_engine(
-    settings: Settings, post: Callable[[Completion], None]
+    settings: Settings, post: Callable[[Completion], None], reader: FileReader | None = None
 ) -> tuple[Engine, Ready, Callable[[], None]]:
     """A warm engine, what to tell the front end, and a function that ends its threads.
 
-    Completions of adapter I/O go to `post`, from other threads. Raises ServiceError or ValueError,
+    Completions of adapter I/O go to `post`, from other threads. Files of adapters come from
+    `reader`, by default from the store that `settings` name. Raises ServiceError or ValueError,
     naming the file, tensor or flag at fault.
     """
     started_s = time.monotonic()
@@ -77,7 +79,7 @@ def build_engine(
     )
     decoder = Decoder(config, weights, pool_E, shape.page_tokens, make_sgmv(table))
     _warm_up(decoder, shape.page_tokens, device)
-    engine, close = _assemble(settings, decoder, table, shape, post)
+    engine, close = _assemble(settings, decoder, table, shape, post, reader)
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:
         context_tokens = min(context_tokens, settings.max_context_tokens)
@@ -91,6 +93,7 @@ def _assemble(
     table: RankRowTable,
     shape: PoolShape,
     post: Callable[[Completion], None],
+    reader: FileReader | None,
 ) -> tuple[Engine, Callable[[], None]]:
     pool = PagePool(shape.num_pages)
     kv_cache = KvCache(pool, shape.page_tokens)
@@ -116,6 +119,7 @@ def _assemble(
             fetch_threads=settings.fetch_threads,
             base_weight=decoder.site_weight,
             post=post,
+            reader=reader,
         )
         stack.callback(adapter_io.close)
         runner = ModelRunner(decoder, kv_cache, residency, table.pool_E.device)
