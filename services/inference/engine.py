@@ -227,7 +227,7 @@ class Engine:
         self._scheduler.check_integrity()
 
     def check_idle(self) -> None:
-        """Raises AssertionError if anything is left of past requests: a request, a KV page, a running user."""
+        """Raises AssertionError if anything is left of past requests: requests, KV pages, users."""
         self.check_integrity()
         assert not self._sequences, f"requests left: {sorted(self._sequences)}"
         assert self._pool.num_held(PageUse.KV) == 0, f"KV pages left: {self._pool!r}"
