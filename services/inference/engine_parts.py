@@ -22,14 +22,14 @@ from services.inference.adapters.fetcher import FileReader
 from services.inference.adapters.io import AdapterIo, Completion
 from services.inference.adapters.residency import Residency
 from services.inference.batch import Slice, make_batch
-from services.inference.engine import Engine
+from services.inference.engine import Engine, Runner
 from services.inference.kv_cache import KvCache
 from services.inference.messages import Ready
 from services.inference.model.config import ModelConfig, read_config
 from services.inference.model.decoder import Decoder
 from services.inference.model.kv_pages import kv_page_elements
 from services.inference.model.sites import lora_sites
-from services.inference.model.weights import load_weights
+from services.inference.model.weights import Weights, load_weights
 from services.inference.page_pool import PagePool
 from services.inference.runner import ModelRunner
 from services.inference.scheduler import Scheduler
@@ -41,6 +41,8 @@ DEFAULT_CPU_POOL_BYTES = 256 << 20
 # Left on a GPU for activations, kernels' scratch and the allocator when the pool takes the rest.
 CUDA_RESERVE_SHARE = 0.1
 MAX_TABLE_ROWS = 2048
+
+LoadWeights = Callable[[Path, ModelConfig, torch.dtype, torch.device], Weights]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +56,24 @@ class PoolShape:
 
 
 def build_engine(
-    settings: Settings, post: Callable[[Completion], None], reader: FileReader | None = None
+    settings: Settings,
+    post: Callable[[Completion], None],
+    reader: FileReader,
+    *,
+    load: LoadWeights = load_weights,
+    make_runner: Callable[..., Runner] = ModelRunner,
 ) -> tuple[Engine, Ready, Callable[[], None]]:
     """A warm engine, what to tell the front end, and a function that ends its threads.
 
-    Completions of adapter I/O go to `post`, from other threads. Files of adapters come from
-    `reader`, by default from the store that `settings` name. Raises ServiceError or ValueError,
-    naming the file, tensor or flag at fault.
+    Completions of adapter I/O go to `post`, from other threads; files of adapters come from `reader`.
+    `make_runner` is called as ModelRunner is. Raises ServiceError or ValueError, naming the file,
+    tensor or flag at fault.
     """
     started_s = time.monotonic()
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype_name)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     config = read_config(settings.model)
-    weights = load_weights(settings.model, config, dtype, device)
+    weights = load(settings.model, config, dtype, device)
     sites = lora_sites(config)
     shape = pool_shape(settings, config, sites, dtype)
     pool_E = torch.zeros(shape.num_pages * shape.page_elements, dtype=dtype, device=device)
@@ -79,7 +86,7 @@ def build_engine(
     )
     decoder = Decoder(config, weights, pool_E, shape.page_tokens, make_sgmv(table))
     _warm_up(decoder, shape.page_tokens, device)
-    engine, close = _assemble(settings, decoder, table, shape, post, reader)
+    engine, close = _assemble(settings, decoder, table, shape, post, reader, make_runner)
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:
         context_tokens = min(context_tokens, settings.max_context_tokens)
@@ -93,7 +100,8 @@ def _assemble(
     table: RankRowTable,
     shape: PoolShape,
     post: Callable[[Completion], None],
-    reader: FileReader | None,
+    reader: FileReader,
+    make_runner: Callable[..., Runner],
 ) -> tuple[Engine, Callable[[], None]]:
     pool = PagePool(shape.num_pages)
     kv_cache = KvCache(pool, shape.page_tokens)
@@ -113,16 +121,15 @@ def _assemble(
         adapter_io = AdapterIo(
             residency,
             table,
-            settings.store,
+            reader,
             cache_dir=cache_dir,
             disk_cache_bytes=settings.disk_cache_bytes,
             fetch_threads=settings.fetch_threads,
             base_weight=decoder.site_weight,
             post=post,
-            reader=reader,
         )
         stack.callback(adapter_io.close)
-        runner = ModelRunner(decoder, kv_cache, residency, table.pool_E.device)
+        runner = make_runner(decoder, kv_cache, residency, table.pool_E.device)
         engine = Engine(
             scheduler,
             residency,

@@ -15,6 +15,7 @@ from typing import cast
 from services.common.errors import Code, Reason, ServiceError
 from services.common.telemetry import set_up_logging
 from services.inference.adapters.io import Completion
+from services.inference.adapters.store_client import StoreReader
 from services.inference.engine import Engine
 from services.inference.engine_parts import build_engine
 from services.inference.messages import Command, Failed, Shutdown
@@ -35,7 +36,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     set_up_logging(settings.log_level, "engine")
     inbox: Inbox = queue.SimpleQueue()
     try:
-        engine, ready, close = build_engine(settings, inbox.put)
+        engine, ready, close = build_engine(settings, inbox.put, StoreReader(settings.store))
     except (ServiceError, ValueError) as error:
         connection.send((Failed("", _as_service_error(error)),))
         return

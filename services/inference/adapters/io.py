@@ -19,7 +19,6 @@ from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, I
 from services.inference.adapters.loader import Loader
 from services.inference.adapters.packing import BaseWeight, PageShape
 from services.inference.adapters.residency import Residency
-from services.inference.adapters.store_client import StoreReader
 
 __all__ = ["AdapterIo", "Completion", "FetchFailed", "Fetched", "LoadFailed", "Loaded"]
 
@@ -31,14 +30,13 @@ class AdapterIo:
         self,
         residency: Residency,
         table: RankRowTable,
-        store: str,
+        reader: FileReader,
         *,
         cache_dir: Path,
         disk_cache_bytes: int,
         fetch_threads: int,
         base_weight: BaseWeight,
         post: Callable[[Completion], None],
-        reader: FileReader | None = None,
     ) -> None:
         self._residency = residency
         self._table = table
@@ -46,7 +44,7 @@ class AdapterIo:
         pool_PE = table.pool_E.view(-1, table.page_elements)
         self._loader = Loader(pool_PE, post)
         self._fetcher = Fetcher(
-            reader or StoreReader(store),
+            reader,
             DiskCache(cache_dir, disk_cache_bytes),
             self._host_cache,
             sites=table.sites,

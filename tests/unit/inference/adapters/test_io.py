@@ -40,13 +40,12 @@ class Rig:
         self.io = AdapterIo(
             self.residency,
             self.table,
-            "nowhere:1",
+            self.reader,
             cache_dir=tmp_path / "cache",
             disk_cache_bytes=1 << 20,
             fetch_threads=2,
             base_weight=lambda site: torch.ones(site.out_features, site.in_features),
             post=self.posted.put,
-            reader=self.reader,
         )
 
     def settle(self, num_completions):
