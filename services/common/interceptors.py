@@ -4,14 +4,17 @@ An exception that is no ServiceError is a defect: the caller learns an incident 
 """
 
 import asyncio
+import inspect
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -21,9 +24,10 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "multilora"
 
-# A status travels in trailing metadata, of which gRPC peers take about 8 KiB.
-MAX_MESSAGE_CHARS = 1000
-MAX_VALUE_CHARS = 500
+# A status travels in trailing metadata, of which gRPC peers take 8 KiB: the message three times (once
+# percent-encoded, which makes three bytes of each that is not ASCII), the field twice, each value once.
+MAX_TEXT_BYTES = 1000
+MAX_VALUE_BYTES = 500
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
@@ -35,8 +39,8 @@ def to_status(error: ServiceError) -> status_pb2.Status:
         packed.Pack(message)
         details.append(packed)
 
-    text, field = _clip(error.message, MAX_MESSAGE_CHARS), _clip(error.field, MAX_VALUE_CHARS)
-    metadata = {key: _clip(value, MAX_VALUE_CHARS) for key, value in error.metadata.items()}
+    text, field = _clip(error.message, MAX_TEXT_BYTES), _clip(error.field, MAX_VALUE_BYTES)
+    metadata = {key: _clip(value, MAX_VALUE_BYTES) for key, value in error.metadata.items()}
     if field:
         metadata.setdefault("field", field)
     add(error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=metadata))
@@ -50,10 +54,12 @@ def to_status(error: ServiceError) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.Code.Value(error.code.value), message=text, details=details)
 
 
-def _clip(text: str, max_chars: int) -> str:
+def _clip(text: str, max_bytes: int) -> str:
     """`text` short enough to travel, and without lone surrogates, which UTF-8 cannot carry."""
-    short = text if len(text) <= max_chars else text[: max_chars - 3] + "..."
-    return short.encode("utf-8", "replace").decode("utf-8")
+    data = text.encode("utf-8", "replace")
+    if len(data) > max_bytes:
+        data = data[: max_bytes - 3].decode("utf-8", "ignore").encode() + b"..."
+    return data.decode("utf-8")
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -68,7 +74,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        method = handler_call_details.method
+        method, decode = handler_call_details.method, handler.request_deserializer
         if handler.response_streaming:
             inner = handler.unary_stream or handler.stream_stream
             wrap = (
@@ -76,7 +82,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior: Any = _guard_stream(inner, method)
+            # A handler may also be a coroutine that writes to its context, as the health service's is.
+            guard = _guard_unary if inspect.iscoroutinefunction(inner) else _guard_stream
         else:
             inner = handler.unary_unary or handler.stream_unary
             wrap = (
@@ -84,15 +91,51 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-            behavior = _guard_unary(inner, method)
-        return wrap(behavior, handler.request_deserializer, handler.response_serializer)
+            guard = _guard_unary
+        behavior = guard(inner, method, _reader(decode, handler.request_streaming))
+        # Bytes come through as they are: gRPC would answer what it cannot decode with UNKNOWN.
+        return wrap(behavior, None, handler.response_serializer)
 
 
-def _guard_unary(inner: Any, method: str) -> Any:
+class _Requests:
+    """The decoded messages of a request stream. Closing is the business of gRPC's own iterator."""
+
+    def __init__(self, raw: AsyncIterator[bytes], decode: Callable[[bytes], Any]) -> None:
+        self._raw = raw
+        self._decode = decode
+
+    def __aiter__(self) -> "_Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._decode(await anext(self._raw))
+
+
+def _reader(decode: Callable[[bytes], Any], is_stream: bool) -> Callable[[Any], Any]:
+    """What makes a handler's argument of what gRPC hands over: one message's bytes, or an iterator."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            raise ServiceError(
+                Code.INVALID_ARGUMENT,
+                Reason.INVALID_FIELD,
+                "the request is not the message that this call takes: send what a client made from "
+                "protos/multilora/v1 sends, with text in UTF-8",
+            ) from error
+
+    def read_all(requests: Any) -> _Requests:
+        return _Requests(aiter(requests), read)
+
+    return read_all if is_stream else read
+
+
+def _guard_unary(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started_s = time.monotonic()
         try:
-            response = await inner(request, context)
+            response = await inner(read(request), context)
         except BaseException as error:
             await _abort(context, error, method, started_s)
             raise
@@ -102,13 +145,13 @@ def _guard_unary(inner: Any, method: str) -> Any:
     return guarded
 
 
-def _guard_stream(inner: Any, method: str) -> Any:
+def _guard_stream(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         started_s = time.monotonic()
-        responses = inner(request, context)
         try:
-            async for response in responses:
-                yield response
+            async with aclosing(inner(read(request), context)) as responses:
+                async for response in responses:
+                    yield response
         except GeneratorExit:
             # The client went away while this was suspended in `yield`: nobody is left to answer.
             _log_call(method, "CANCELLED", started_s)
@@ -116,8 +159,6 @@ def _guard_stream(inner: Any, method: str) -> Any:
         except BaseException as error:
             await _abort(context, error, method, started_s)
             raise
-        finally:
-            await responses.aclose()
         _log_call(method, "OK", started_s)
 
     return guarded

@@ -19,11 +19,16 @@ log = logging.getLogger(__name__)
 
 # Upload and Read move chunks of up to 2 MiB; the rest of the allowance is the message around them.
 MAX_MESSAGE_BYTES = 4 << 20
+MAX_PENDING_CALLS = 1 << 16
 
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # Calls that arrived and whose handler has not begun. Over 1,000, gRPC's default, it cancels some at
+    # random and says nothing: a burst is to reach the service, which answers what it cannot take.
+    ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
 ]

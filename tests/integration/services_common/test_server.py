@@ -117,6 +117,35 @@ async def test_a_defect_keeps_its_text_to_the_log(channel, method, caplog):
     assert "secret of the house" in str(record.exc_info[1])
 
 
+@pytest.mark.parametrize("method", ["Unary", "Stream", "Gather"])
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe"], ids=["garbage", "text not UTF-8"])
+async def test_bytes_that_are_no_message_are_an_invalid_argument(channel, method, data, caplog):
+    """gRPC by itself answers UNKNOWN with the decoder's words, and logs a traceback for each."""
+    if method == "Stream":
+        answer = channel.unary_stream("/t.T/Stream")(data).read()
+    elif method == "Gather":
+        answer = channel.stream_unary("/t.T/Gather")(iter([data]))
+    else:
+        answer = channel.unary_unary("/t.T/Unary")(data)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await answer
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    info = error_details_pb2.ErrorInfo()
+    assert rpc_status.from_call(caught.value).details[0].Unpack(info)
+    assert info.reason == "INVALID_FIELD"
+    assert "Decode" not in caught.value.details()
+    assert not caplog.records
+
+
+async def test_a_burst_of_calls_reaches_the_service(server):
+    """gRPC by itself cancels calls at random once 1,000 wait for their handlers."""
+    options = [("grpc.max_concurrent_streams", 1 << 20)]
+    async with grpc.aio.insecure_channel(server.address, options=options) as channel:
+        calls = [channel.unary_unary("/t.T/Unary", **CODEC)(pb.Adapter(name="answer")) for _ in range(3500)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {answer.code() for answer in answers} == {grpc.StatusCode.ABORTED}
+
+
 async def test_a_cancelled_stream_ends_its_handler(channel, trouble):
     stream = channel.unary_stream("/t.T/Stream", **CODEC)(pb.Adapter(name="endless"))
     assert (await stream.read()).name == "first"
@@ -133,6 +162,11 @@ async def test_health_and_reflection(server, channel):
     for serving, expected in ((False, 2), (True, 1)):
         await server.set_serving(serving)
         assert [await status(name) for name in ("", SERVICE)] == [expected, expected]
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await server.set_serving(False)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
     names = [s.name async for response in reflection for s in response.list_services_response.service]

@@ -57,3 +57,15 @@ def test_hostile_words_still_make_a_small_status():
     assert status.ByteSize() < 6_000
     assert status.message.startswith("?xxx")
     assert status.message.endswith("...")
+
+
+def test_words_that_are_not_ascii_are_counted_in_bytes():
+    """Each of these four bytes is three in the percent-encoded grpc-message."""
+    emoji = "\N{GRINNING FACE}" * 5000
+    error = ServiceError(
+        Code.INVALID_ARGUMENT, Reason.INVALID_FIELD, emoji, field=emoji, metadata={"k": emoji}
+    )
+    status = to_status(error)
+    on_the_wire_bytes = 3 * len(status.message.encode()) + status.ByteSize() * 4 / 3
+    assert on_the_wire_bytes < 8000
+    assert status.message.endswith("\N{GRINNING FACE}...")
