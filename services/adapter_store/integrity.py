@@ -23,7 +23,9 @@ def check_integrity(database: Database, blobs: BlobStore, staging: Staging) -> l
             if not blobs.is_intact(sha256, size_bytes):
                 problems.append(f"blob {sha256} of {size_bytes} bytes is missing or changed")
     problems += _check_staging(uploads, staging)
-    problems += [f"{path} was left by an interrupted write" for path in blobs.leftovers()]
+    problems += [
+        f"{path} was left by an interrupted write: the next start drops it" for path in blobs.leftovers()
+    ]
     return problems
 
 
@@ -85,7 +87,7 @@ def _check_creating(uow: UnitOfWork, uploads: list[Upload]) -> list[str]:
 def _check_staging(uploads: list[Upload], staging: Staging) -> list[str]:
     open_uploads = {upload.id: upload for upload in uploads if upload.state is UploadState.OPEN}
     problems = [
-        f"upload {upload_id} is staged but not open"
+        f"upload {upload_id} is staged but not open: the next start drops it"
         for upload_id in staging.upload_ids()
         if upload_id not in open_uploads
     ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from services.adapter_store.catalog.lookup import find_adapter, find_version
-from services.adapter_store.domain.adapter import Alias, AliasMove
+from services.adapter_store.domain.adapter import MAX_ALIASES, Alias, AliasMove
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName
@@ -26,7 +26,7 @@ class Aliases:
         """Points the alias at an ACTIVE version; makes it if it is new.
 
         `expected_version` is what it must point at now (0: it must not exist; None: whatever it is), else
-        ALIAS_MOVED. Raises VERSION_NOT_FOUND, VERSION_NOT_ACTIVE, ADAPTER_NOT_FOUND.
+        ALIAS_MOVED. Raises VERSION_NOT_FOUND, VERSION_NOT_ACTIVE, ADAPTER_NOT_FOUND, QUOTA_EXCEEDED.
         """
         _check_versions(version, expected_version)
         with self._database.write() as uow:
@@ -40,6 +40,8 @@ class Aliases:
                 raise _moved(name, alias, current_version)
             now = self._now()
             if current is None:
+                if len(adapter.aliases) >= MAX_ALIASES:
+                    raise _too_many(name)
                 uow.aliases.insert(adapter.id, alias, version, now)
             elif current_version == version:
                 return current
@@ -94,6 +96,15 @@ def _check_versions(version: int, expected_version: int | None) -> None:
         raise invalid_field(
             "expected_version", f"is {expected_version}: give the version, or 0 for a new alias"
         )
+
+
+def _too_many(name: AdapterName) -> ServiceError:
+    return ServiceError(
+        Code.RESOURCE_EXHAUSTED,
+        Reason.QUOTA_EXCEEDED,
+        f"{name} has {MAX_ALIASES} aliases, which is the most: delete one with DeleteAlias",
+        retry_after_s=60.0,
+    )
 
 
 def _moved(name: AdapterName, alias: str, current_version: int) -> ServiceError:

@@ -7,6 +7,8 @@ from services.adapter_store.domain.names import AdapterName
 
 MAX_DISPLAY_NAME_CHARS = 128
 MAX_DESCRIPTION_CHARS = 4096
+# All of them travel with the adapter, in every answer that shows it.
+MAX_ALIASES = 1000
 
 
 @dataclass(frozen=True, slots=True)

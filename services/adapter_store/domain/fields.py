@@ -11,7 +11,7 @@ from services.common.errors import invalid_field
 MAX_LABELS = 64
 MAX_LABEL_KEY_CHARS = 63
 MAX_LABEL_VALUE_CHARS = 255
-MAX_SHOWN_CHARS = 160
+MAX_SHOWN_BYTES = 160
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -21,10 +21,11 @@ def quoted(text: str) -> str:
     """`text` in quotes, short and printable enough for a message."""
     printable = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text[: MAX_SHOWN_CHARS + 1]
+        for c in text[: MAX_SHOWN_BYTES + 1]
     )
-    if len(printable) > MAX_SHOWN_CHARS:
-        printable = printable[:MAX_SHOWN_CHARS] + "..."
+    data = printable.encode()
+    if len(data) > MAX_SHOWN_BYTES:
+        printable = data[:MAX_SHOWN_BYTES].decode("utf-8", "ignore") + "..."
     return f"'{printable}'"
 
 

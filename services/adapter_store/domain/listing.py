@@ -22,10 +22,15 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """Rows of one call; an empty `next_page_token` says that there are no more."""
+    """Rows of one call, and for each the token that goes on after it: empty after the last there is."""
 
     rows: tuple[T, ...]
-    next_page_token: str
+    tokens: tuple[str, ...]
+
+    @property
+    def next_page_token(self) -> str:
+        """The token that goes on after all of `rows`."""
+        return self.tokens[-1] if self.tokens else ""
 
 
 def check_page_size(page_size: int) -> int:
@@ -52,8 +57,11 @@ def list_page(
     after = _decode(scope, page_token, key_example) if page_token else None
     rows = fetch(after, limit + 1)
     more = len(rows) > limit
-    rows = rows[:limit]
-    return Listing(tuple(rows), _encode(scope, key_of(rows[-1])) if more else "")
+    rows = tuple(rows[:limit])
+    tokens = [_encode(scope, key_of(row)) for row in rows]
+    if tokens and not more:
+        tokens[-1] = ""
+    return Listing(rows, tuple(tokens))
 
 
 def _encode(scope: str, key: Key) -> str:
@@ -70,6 +78,8 @@ def _decode(scope: str, token: str, key_example: Key) -> Key:
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        # JSON can spell lone surrogates, which no database takes: encoding them raises a ValueError.
+        json.dumps(values, ensure_ascii=False).encode()
     except (binascii.Error, ValueError, RecursionError) as error:
         raise bad from error
     if not isinstance(values, list) or len(values) != 1 + len(key_example) or values[0] != scope:

@@ -1,7 +1,10 @@
-"""JSON from strangers: one object, no key twice, no NaN, no stack overflow."""
+"""JSON from strangers: one object, no key twice, no NaN, no endless number, no stack overflow."""
 
 import json
 from typing import Any
+
+# More than any size or offset has, and less than what Python refuses to convert in words of its own.
+MAX_DIGITS = 300
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -16,8 +19,14 @@ def parse_object(data: bytes) -> dict[str, Any]:
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is no JSON number")
 
+    def whole(digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError("a number has too many digits")
+        return int(digits)
+
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from services.adapter_store.metadata.tables import metadata
@@ -19,7 +20,10 @@ BUSY_TIMEOUT_S = 30.0
 
 
 class Database:
-    """The store's rows. `read` and `write` open one transaction each; safe to use from many threads."""
+    """The store's rows. `read` and `write` open one transaction each; safe to use from many threads.
+
+    Raises OSError if there is no database at `url` and none can be made.
+    """
 
     def __init__(self, url: str) -> None:
         self._engine = create_engine(
@@ -30,7 +34,11 @@ class Database:
             connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         )
         _set_up_sqlite(self._engine)
-        metadata.create_all(self._engine)
+        try:
+            metadata.create_all(self._engine)
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise OSError(f"the database {url} cannot be opened: {error.orig}") from error
 
     @contextmanager
     def read(self) -> Iterator[UnitOfWork]:

@@ -18,6 +18,7 @@ from services.adapter_store.domain.names import (
     parse_version,
 )
 from services.adapter_store.servicer import transfer, wire
+from services.adapter_store.servicer.pages import fit_page
 from services.adapter_store.store import Store
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
@@ -51,9 +52,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
     ) -> pb.ListBaseModelsResponse:
         """See the proto."""
         page = await _call(self._store.base_models.list, request.page_size, request.page_token)
-        return pb.ListBaseModelsResponse(
-            base_models=map(wire.base_model, page.rows), next_page_token=page.next_page_token
-        )
+        messages, next_page_token = fit_page(page, wire.base_model)
+        return pb.ListBaseModelsResponse(base_models=messages, next_page_token=next_page_token)
 
     async def CreateAdapter(self, request: pb.CreateAdapterRequest, context: Context) -> pb.Adapter:
         """See the proto."""
@@ -79,9 +79,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         """See the proto."""
         tenant = parse_tenant(request.parent, "parent") if request.parent else None
         page = await _call(self._store.adapters.list, tenant, request.page_size, request.page_token)
-        return pb.ListAdaptersResponse(
-            adapters=map(wire.adapter, page.rows), next_page_token=page.next_page_token
-        )
+        messages, next_page_token = fit_page(page, wire.adapter)
+        return pb.ListAdaptersResponse(adapters=messages, next_page_token=next_page_token)
 
     async def UpdateAdapter(self, request: pb.UpdateAdapterRequest, context: Context) -> pb.Adapter:
         """See the proto."""
@@ -138,9 +137,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         """See the proto."""
         name = parse_adapter(request.parent, "parent")
         page = await _call(self._store.versions.list, name, request.page_size, request.page_token)
-        return pb.ListVersionsResponse(
-            versions=map(wire.version, page.rows), next_page_token=page.next_page_token
-        )
+        messages, next_page_token = fit_page(page, wire.version)
+        return pb.ListVersionsResponse(versions=messages, next_page_token=next_page_token)
 
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
@@ -182,9 +180,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         """See the proto."""
         name, alias = parse_alias(request.name, "name")
         page = await _call(self._store.aliases.history, name, alias, request.page_size, request.page_token)
-        return pb.ListAliasHistoryResponse(
-            moves=map(wire.alias_move, page.rows), next_page_token=page.next_page_token
-        )
+        messages, next_page_token = fit_page(page, wire.alias_move)
+        return pb.ListAliasHistoryResponse(moves=messages, next_page_token=next_page_token)
 
 
 async def _call(function: Callable[..., T], *arguments: Any) -> T:

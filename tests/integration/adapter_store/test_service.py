@@ -105,6 +105,38 @@ async def test_base_models_and_adapters(store):
     assert not (await store.ListAdapters(pb.ListAdaptersRequest(parent="tenants/zoo"))).adapters
 
 
+async def test_a_list_of_fat_adapters_goes_in_pages_that_fit_a_message(store):
+    labels = {f"{i:063}": "\N{GRINNING FACE}" * 255 for i in range(64)}
+    names = {f"tenants/fat/adapters/a{i:02}" for i in range(60)}
+    for name in names:
+        adapter = pb.Adapter(name=name, base_model=BASE_MODEL.name, labels=labels)
+        await store.CreateAdapter(pb.CreateAdapterRequest(adapter=adapter))
+    request, seen = pb.ListAdaptersRequest(parent="tenants/fat", page_size=1000), []
+    while not seen or request.page_token:
+        page = await store.ListAdapters(request)
+        seen += [adapter.name for adapter in page.adapters]
+        request.page_token = page.next_page_token
+    assert seen == sorted(names)
+
+
+async def test_a_refusal_in_words_that_are_not_ascii_arrives(store):
+    """gRPC drops a status whose trailers are over 8 KiB, and says RESOURCE_EXHAUSTED instead."""
+    model = wire.base_model(BASE_MODEL)
+    model.base_model = "\N{GRINNING FACE}" * 256
+    await store.RegisterBaseModel(pb.RegisterBaseModelRequest(base_model=model))
+    adapter = pb.Adapter(name="acme/emoji", base_model=model.base_model)
+    await store.CreateAdapter(pb.CreateAdapterRequest(adapter=adapter))
+    files = adapter_files(base_model_name_or_path="\N{SLEEPY FACE}" * 300)
+    started = await store.StartUpload(
+        pb.StartUploadRequest(parent="acme/emoji", files=wire.files(declared(files)))
+    )
+    for file in started.persisted:
+        await store.Upload(chunks(started.upload_id, file.path, files[file.path], file.persisted_bytes))
+    call = store.FinishUpload(pb.FinishUploadRequest(upload_id=started.upload_id))
+    _, message = await refusal(call, "FAILED_PRECONDITION", "BASE_MODEL_MISMATCH", "base_model_name_or_path")
+    assert "upload it to an adapter of the right base model" in message
+
+
 async def test_reading(store):
     files = adapter_files() | {"notes.txt": os.urandom(2_500_000), "empty.txt": b""}
     version = await push(store, files)

@@ -147,6 +147,17 @@ class TestAliases:
         assert store.aliases.set(NAME, "staging", 3, None, "ci").version == 3
         assert refusal(store.aliases.set, NAME, "new", 1, 2, "ci").metadata == {"current_version": "0"}
 
+    def test_there_are_only_so_many(self, store, monkeypatch):
+        publish(store)
+        monkeypatch.setattr("services.adapter_store.catalog.aliases.MAX_ALIASES", 2)
+        for alias in ("a", "b", "a"):
+            store.aliases.set(NAME, alias, 1, None, "")
+        with pytest.raises(ServiceError, match="delete one") as caught:
+            store.aliases.set(NAME, "c", 1, None, "")
+        assert caught.value.reason is Reason.QUOTA_EXCEEDED
+        store.aliases.delete(NAME, "a", None, "")
+        store.aliases.set(NAME, "c", 1, 0, "")
+
     def test_every_move_is_kept_newest_first(self, store):
         store.aliases.set(NAME, "staging", 1, None, "ann")
         store.aliases.set(NAME, "staging", 1, 1, "nobody moved it")

@@ -17,6 +17,15 @@ def database(tmp_path):
     database.close()
 
 
+@pytest.mark.parametrize("damage", ["no database", "no directory"])
+def test_what_cannot_be_opened_is_an_os_error(tmp_path, damage):
+    path = tmp_path / ("none" if damage == "no directory" else ".") / "bad.sqlite3"
+    if damage == "no database":
+        path.write_bytes(b"not a database" * 100)
+    with pytest.raises(OSError, match=r"bad\.sqlite3 cannot be opened"):
+        Database(f"sqlite:///{path}")
+
+
 def test_rolls_back_unless_committed(database):
     with database.write() as uow:
         uow.base_models.insert(BASE_MODEL)

@@ -50,3 +50,4 @@ def test_bad_labels(key, value):
 def test_quoted_is_short_and_printable():
     assert quoted("a\nb\ud800") == "'a\\nb\\ud800'"
     assert len(quoted("x" * 10_000)) < 170
+    assert len(quoted("\N{GRINNING FACE}" * 10_000).encode()) < 170

@@ -52,7 +52,8 @@ def encode(value):
 @pytest.mark.parametrize(
     "token",
     ["x", "!!!", "é", "A" * 5000, encode(["names"]), encode(["names", 1]), encode(["others", "n1"]),
-     encode({"a": 1}), encode(["names", "n1", "n2"]), encode([["names"], "n1"]), encode("[" * 500)],
+     encode({"a": 1}), encode(["names", "n1", "n2"]), encode([["names"], "n1"]), encode("[" * 500),
+     encode(["names", "\ud800"])],
 )  # fmt: skip
 def test_bad_tokens(token):
     with pytest.raises(ServiceError) as caught:
