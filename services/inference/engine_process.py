@@ -41,11 +41,11 @@ def run_engine(settings: Settings, connection: Connection) -> None:
         connection.send((Failed("", _as_service_error(error)),))
         return
     threading.Thread(target=_read_commands, args=(connection, inbox), name="commands", daemon=True).start()
-    connection.send((ready,))
     log.info("ready: %d pages of %d bytes", ready.num_pages, ready.page_bytes)
     try:
+        connection.send((ready,))
         _drive(engine, inbox, connection)
-    except BrokenPipeError:
+    except ConnectionError:
         log.info("the front end is gone; stopping")
     finally:
         close()

@@ -199,12 +199,13 @@ class Scheduler:
         key = sequence.adapter_key
         if key is None:
             return True
+        if self._residency.state(key) is ResidencyState.HOST:
+            plan.io += self._residency.try_load(key) or []
+        # After the try: pins may leave no room for it ever.
         error = self._residency.error(key)
         if error is not None:
             plan.failed.append((sequence, error))
             return False
-        if self._residency.state(key) is ResidencyState.HOST:
-            plan.io += self._residency.try_load(key) or []
         return self._residency.state(key) is ResidencyState.DEVICE
 
     def _lacks_only_pages(self, sequence: Sequence) -> bool:

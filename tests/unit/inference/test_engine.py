@@ -146,6 +146,22 @@ def test_what_can_never_fit_fails_alone_and_says_what_to_do() -> None:
     world.engine.check_idle()
 
 
+def test_what_pins_crowd_out_fails_at_once_and_says_what_to_do() -> None:
+    world = World(num_pages=10)
+    world.io.num_pages = {"key-pinned": 5, "key-large": 5}
+    world.engine.handle(LoadAdapter(1, adapter("pinned"), ResidencyState.DEVICE, pin=True))
+    world.run()
+    world.submit("r", on="large")
+    world.submit("small", on="small")
+    world.run()
+    failed = world.ended["r"]
+    assert isinstance(failed, Failed)
+    assert failed.error.reason is Reason.ADAPTER_NOT_LOADABLE
+    assert "unload a pinned adapter" in failed.error.message
+    assert world.ended["small"] == Finished("small", FinishReason.LENGTH)
+    world.engine.check_idle()
+
+
 def test_higher_priority_goes_first() -> None:
     world = World(max_batch_requests=1)
     world.submit("low", priority=0)
