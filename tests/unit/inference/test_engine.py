@@ -309,3 +309,39 @@ def test_any_mix_of_work_ends_whole_and_leaves_nothing(wishes, random, num_pages
         else:
             assert request_id in cancelled
     world.engine.check_idle()
+
+
+OPERATIONS = st.tuples(
+    st.sampled_from(["submit", "submit", "submit", "load", "pin", "unload"]),
+    st.sampled_from("abcd"),
+    st.integers(1, 5),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(OPERATIONS, min_size=1, max_size=30), st.randoms(), st.integers(8, 14))
+def test_whatever_operators_do_every_request_and_call_is_answered(operations, random, num_pages) -> None:
+    world = World(num_pages=num_pages, host_capacity_bytes=300)
+    world.io.num_pages = {f"key-{name}": random.randint(1, 6) for name in "abcd"}
+    calls: set[int] = set()
+    for index, (kind, name, size) in enumerate(operations):
+        tier = random.choice([ResidencyState.HOST, ResidencyState.DEVICE])
+        if kind == "submit":
+            world.submit(f"r{index}", on=name, prompt=size, max_tokens=size)
+        elif kind == "unload":
+            world.engine.handle(UnloadAdapter(index, adapter(name).key, tier))
+        else:
+            world.engine.handle(LoadAdapter(index, adapter(name), tier, pin=kind == "pin"))
+        if kind != "submit":
+            calls.add(index)
+        for _ in range(random.randrange(3)):
+            world.step()
+            world.finish_io(*random.sample("abcd", 2))
+    world.run()
+    replies = [event.call_id for event in world.events if isinstance(event, Reply)]
+    assert sorted(replies) == sorted(calls)
+    assert len(world.ended) == len(operations) - len(calls)
+    for ended in world.ended.values():
+        if isinstance(ended, Failed):
+            assert ended.error.reason in (Reason.ADAPTER_NOT_LOADABLE, Reason.POOL_TOO_SMALL)
+    world.engine.check_idle()
