@@ -2,59 +2,53 @@
 
 Must not know models, nor how rows were put together.
 
-A decode step on a CPU is bound by the number of torch ops (3 to 5 us each) and by the bytes of the
-weights, not by arithmetic. So neighbouring runs of few rows are multiplied densely with all of
-their adapters' weights, copied side by side once per set of adapters, and what a row has of other
-adapters is cleared in between: one op for all adapters, true ranks, few rows wasted. Against it,
-measured on a layer of 192 features with 8 adapters: a loop over adapters took 1.4 times as long, a
-batched matmul padded to the largest rank 1.3 times. Runs of many rows read the pool's tiles in
-place, as do runs whose weights are too large to copy. `python -m kernels.bench` prints figures.
+A decode step on a CPU is bound by the bytes of the weights and by the number of torch ops (3 to 5 us
+each). So every row of a short run sums just the rank rows that are its own, by torch.embedding_bag:
+two ops serve all rows, adapters, ranks and sites that share an input; each rank row is read once a
+row of the batch, nothing is padded but A to tiles of 16, and a row's result does not depend on
+the others'. Long runs, whose arithmetic is worth a matmul, read the pool's tiles in place, as do
+adapters whose weights are too large to copy. `python -m kernels.bench` prints figures.
 
-Legend: T rows of the batch, K in features, N out features summed over sites, M rows of a bundle or
-run, R rank rows.
+Legend: T rows of the batch, K in features, N out features summed over sites, M rows served here, X
+numbers of h, R rank rows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from kernels import tuning
-from kernels.composition import Composition, CompositionOperand
-from kernels.composition_cache import CompositionCache
 from kernels.lora_site import LoraSite
 from kernels.rank_row_table import NO_TILE, RankRowTable, SiteRows
 from kernels.rank_rows import a_tiles, b_tiles, dora_row
-from kernels.segment_bundle import Run, SegmentBundle, plan_bundles
+from kernels.row_bags import EmbeddingReads, RowBags, ShrinkBags, make_row_bags
+from kernels.row_runs import Run, split_runs, split_spans
 from kernels.segments import Segments
+from kernels.weight_copies import LANES, SiteCopies, WeightCopies
 
-ShrinkBundle = Callable[[slice, CompositionOperand], Tensor]
+ShrinkBagged = Callable[[RowBags], Tensor]
 ShrinkRun = Callable[[Run, LoraSite, SiteRows], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _BundleWork:
-    """Rows of the batch and the composition that serves them.
+class _Plan:
+    """How one composition of the batch is served, good while its adapters' weights are the same."""
 
-    `owners_M1` is each row's adapter, None if all rows are of the composition's one adapter;
-    `positions_M` each row's place among the members, their number for base rows.
-    """
-
-    rows: slice
-    composition: Composition
-    owners_M1: Tensor | None
-    positions_M: Tensor
+    spans: list[list[Run]]
+    alone: tuple[Run, ...]
+    copies: dict[int, SiteCopies]
+    bags: dict[tuple[int, ...], list[RowBags]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """One step's split, good for as long as the segments and the table's weights are the same."""
+class _Step:
+    """The plan found last, so that a step looks for it once."""
 
     segments: Segments
     num_writes: int
-    bundles: tuple[_BundleWork, ...]
-    alone: tuple[Run, ...]
+    plan: _Plan
 
 
 class TorchSgmv:
@@ -62,38 +56,43 @@ class TorchSgmv:
 
     def __init__(self, table: RankRowTable, max_copied_bytes: int = tuning.MAX_COPIED_BYTES) -> None:
         self.table = table
-        self.compositions = CompositionCache(
-            table, max_copied_bytes, tuning.MAX_COMPOSITIONS, tuning.MAX_COMPOSITION_EXCESS
-        )
-        self._last_plan: _Plan | None = None
+        self.copies = WeightCopies(table, max_copied_bytes)
+        self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._step: _Step | None = None
 
     def add_(
         self, y_TN: Tensor, x_TK: Tensor, sites: Sequence[LoraSite], segments: Segments, bias_N: Tensor | None
     ) -> None:
         """See `kernels.sgmv`."""
 
-        def shrink_bundle(rows: slice, operand: CompositionOperand) -> Tensor:
-            assert operand.A_RK is not None
-            return x_TK[rows].float() @ operand.A_RK.t()
+        def shrink_bagged(bags: RowBags) -> Tensor:
+            shrink = bags.shrink
+            assert isinstance(shrink, ShrinkBags)
+            x_UK = x_TK.float().index_select(0, shrink.x_rows_U)
+            A_xL = self.copies.rows(LANES)
+            h_UL = _sum_rows(A_xL, shrink.indices, shrink.offsets_U, x_UK.view(-1))
+            return h_UL.take(shrink.h_indices_X)
 
         def shrink_run(run: Run, site: LoraSite, rows: SiteRows) -> Tensor:
             x_MK = x_TK[run.start : run.stop].float()
             return _join([x_MK @ tile.float().t() for tile in a_tiles(self.table, site, rows)])
 
-        self._add(y_TN, sites, segments, bias_N, shrink_bundle, shrink_run)
+        self._add(y_TN, sites, segments, bias_N, shrink_bagged, shrink_run)
 
     def add_embedding_(self, y_TN: Tensor, token_ids_T: Tensor, site: LoraSite, segments: Segments) -> None:
         """See `kernels.sgmv`; token_ids_T is int64."""
 
-        def shrink_bundle(rows: slice, operand: CompositionOperand) -> Tensor:
-            elements_MR = operand.a_offsets_R + token_ids_T[rows, None]
-            return self.table.pool_E.take(elements_MR).float() * operand.scales_R
+        def shrink_bagged(bags: RowBags) -> Tensor:
+            reads = bags.shrink
+            assert isinstance(reads, EmbeddingReads)
+            columns_X = token_ids_T.index_select(0, reads.token_rows_X)
+            return self.table.pool_E.take(reads.a_offsets_X + columns_X).float()
 
         def shrink_run(run: Run, site: LoraSite, rows: SiteRows) -> Tensor:
             tokens_M = token_ids_T[run.start : run.stop]
             return _join([tile[:, tokens_M].t().float() for tile in a_tiles(self.table, site, rows)])
 
-        self._add(y_TN, (site,), segments, None, shrink_bundle, shrink_run)
+        self._add(y_TN, (site,), segments, None, shrink_bagged, shrink_run)
 
     def _add(
         self,
@@ -101,40 +100,48 @@ class TorchSgmv:
         sites: Sequence[LoraSite],
         segments: Segments,
         bias_N: Tensor | None,
-        shrink_bundle: ShrinkBundle,
+        shrink_bagged: ShrinkBagged,
         shrink_run: ShrinkRun,
     ) -> None:
         plan = self._plan(segments)
-        for work in plan.bundles:
-            operand = work.composition.operand(sites)
-            if len(operand.owners_R) > 0:
-                _expand_bundle(y_TN[work.rows], shrink_bundle(work.rows, operand), work, operand, bias_N)
+        key = tuple([site.index for site in sites])
+        if key not in plan.bags:
+            spans = [make_row_bags(self.table, span, plan.copies, sites) for span in plan.spans]
+            plan.bags[key] = [bags for bags in spans if bags is not None]
+        for bags in plan.bags[key]:
+            self._expand_bagged(y_TN, shrink_bagged(bags), bags, bias_N)
         for run in plan.alone:
             self._add_run(y_TN, sites, run, bias_N, shrink_run)
 
     def _plan(self, segments: Segments) -> _Plan:
-        plan = self._last_plan
-        if plan is None or plan.segments is not segments or plan.num_writes != self.table.num_writes:
-            bundles, runs = plan_bundles(segments, tuning.MAX_BUNDLED_ROWS, tuning.MAX_BUNDLED_ADAPTERS)
-            alone = list(runs)
-            works: list[_BundleWork] = []
-            for bundle in bundles:
-                composition = self.compositions.find(bundle.members)
-                if composition is None:
-                    alone.extend(bundle.runs)
-                else:
-                    works.append(self._work(bundle, composition))
-            plan = self._last_plan = _Plan(segments, self.table.num_writes, tuple(works), tuple(alone))
+        """The plan of `segments`; those of the last few compositions are kept."""
+        step, num_writes = self._step, self.table.num_writes
+        if step is not None and step.segments is segments and step.num_writes == num_writes:
+            return step.plan
+        runs = split_runs(segments, tuning.MAX_BAGGED_ROWS)
+        copies = self.copies.copy({run.adapter_index for run in runs.short})
+        weights = tuple([self.table.generation(run.adapter_index) for run in (*runs.short, *runs.long)])
+        key = (runs, weights, self.copies.num_clears)
+        plan = self._plans.pop(key, None)
+        if plan is None:
+            bagged = [run for run in runs.short if run.adapter_index in copies]
+            in_place = tuple(run for run in runs.short if run.adapter_index not in copies)
+            plan = _Plan(split_spans(bagged, tuning.MAX_BAGGED_GAP), (*in_place, *runs.long), copies)
+        self._plans[key] = plan
+        if len(self._plans) > tuning.MAX_PLANS:
+            del self._plans[next(iter(self._plans))]
+        self._step = _Step(segments, num_writes, plan)
         return plan
 
-    def _work(self, bundle: SegmentBundle, composition: Composition) -> _BundleWork:
-        device = self.table.pool_E.device
-        owners = bundle.owners()
-        place = {member: s for s, member in enumerate(composition.members)}
-        positions_M = torch.tensor([place.get(owner, len(place)) for owner in owners], device=device)
-        is_of_one = len(place) == 1 and len(bundle.runs) == 1
-        owners_M1 = None if is_of_one else torch.tensor(owners, device=device)[:, None]
-        return _BundleWork(bundle.rows, composition, owners_M1, positions_M)
+    def _expand_bagged(self, y_TN: Tensor, h_X: Tensor, bags: RowBags, bias_N: Tensor | None) -> None:
+        expand = bags.expand
+        z_MN = y_TN[bags.rows].float()
+        B_xn = self.copies.rows(expand.width)
+        z_MN.add_(_sum_rows(B_xn, expand.indices_X, expand.offsets_Z, h_X).view(-1, y_TN.shape[1]))
+        if bags.D_MN is not None:
+            _apply_dora(z_MN, bags.D_MN, bias_N)
+        if y_TN.dtype != torch.float32:
+            y_TN[bags.rows] = z_MN
 
     def _add_run(
         self, y_TN: Tensor, sites: Sequence[LoraSite], run: Run, bias_N: Tensor | None, shrink: ShrinkRun
@@ -163,22 +170,9 @@ class TorchSgmv:
             y_MN.copy_(z_MN)
 
 
-def _expand_bundle(
-    y_MN: Tensor, h_MR: Tensor, work: _BundleWork, operand: CompositionOperand, bias_N: Tensor | None
-) -> None:
-    if work.owners_M1 is not None:
-        h_MR.masked_fill_(work.owners_M1 != operand.owners_R, 0)
-    z_MN = y_MN.float()
-    rank, column = 0, 0
-    for B_Rn in operand.B_Rn:
-        num_rows, width = B_Rn.shape
-        if num_rows > 0:
-            z_MN[:, column : column + width].addmm_(h_MR[:, rank : rank + num_rows], B_Rn)
-        rank, column = rank + num_rows, column + width
-    if operand.D_SN is not None:
-        _apply_dora(z_MN, operand.D_SN.index_select(0, work.positions_M), bias_N)
-    if z_MN is not y_MN:
-        y_MN.copy_(z_MN)
+def _sum_rows(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sum i of rows `indices[offsets[i]:offsets[i + 1]]` of `matrix`, each times its weight."""
+    return torch.embedding_bag(matrix, indices, offsets, per_sample_weights=weights)[0]
 
 
 def _apply_dora(z_MN: Tensor, factor: Tensor, bias_N: Tensor | None) -> None:

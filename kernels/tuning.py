@@ -3,20 +3,17 @@
 Must not know tensors.
 """
 
-MAX_BUNDLED_ROWS = 16
-"""Most rows that TorchSgmv multiplies with the weights of several adapters at once."""
+MAX_BAGGED_ROWS = 16
+"""TorchSgmv multiplies runs of more rows as matrices: their arithmetic is worth it."""
 
-MAX_BUNDLED_ADAPTERS = 8
-"""Most adapters of such a bundle: the wasted arithmetic grows with it, the number of calls shrinks."""
+MAX_BAGGED_GAP = 16
+"""Rows of others that are summed as nothing, to serve the rows before and after in one call."""
 
-MAX_COPIED_BYTES = 512 << 20
+MAX_COPIED_BYTES = 256 << 20
 """Weights that TorchSgmv may hold as copies beside the pool."""
 
-MAX_COMPOSITIONS = 32
-"""Most sets of adapters whose weights TorchSgmv keeps side by side."""
-
-MAX_COMPOSITION_EXCESS = 1.5
-"""How many times the bytes it needs a bundle may read, to be served without new copies."""
+MAX_PLANS = 4
+"""Compositions of the batch whose indices TorchSgmv keeps."""
 
 SHRINK_TILE_K = 128
 """In features that one step of a shrink program reads."""
@@ -43,3 +40,26 @@ def num_shrink_splits(in_features: int) -> int:
     By width alone, so that a row is summed in the same order whoever else is in the batch.
     """
     return min(_MAX_SPLITS, max(1, in_features // _MIN_SPLIT_FEATURES))
+
+
+ATTENTION_TILE_KEYS = 64
+"""Keys that one step of an attention program reads."""
+
+PREFILL_TILE_ROWS = 64
+"""Query rows, tokens times query heads of a KV head, of one prefill attention program."""
+
+_SPLIT_PROGRAMS = 1024
+_MAX_KEY_SPLITS = 32
+_MIN_KEY_SPLITS = 2
+
+
+def num_key_splits(num_programs: int) -> int:
+    """Programs that share one sequence's keys and one KV head at decode; a power of two.
+
+    `num_programs` is sequences times KV heads. Never 1: one long context among many short ones would
+    hold up the step.
+    """
+    splits = _MAX_KEY_SPLITS
+    while splits > _MIN_KEY_SPLITS and splits * num_programs > _SPLIT_PROGRAMS:
+        splits //= 2
+    return splits
