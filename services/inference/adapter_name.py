@@ -13,6 +13,7 @@ _ALIAS = rf"(?![0-9]+$){_SEGMENT}"
 _SHORT = rf"{_SEGMENT}/{_SEGMENT}(?:@(?:{_NUMBER}|{_ALIAS}))?"
 _FULL = rf"tenants/{_SEGMENT}/adapters/{_SEGMENT}(?:/versions/{_NUMBER}|/aliases/{_ALIAS})?"
 _NAME = re.compile(rf"(?:{_FULL}|{_SHORT})")
+_SHORT_VERSION = re.compile(rf"({_SEGMENT})/({_SEGMENT})@({_NUMBER})")
 
 
 def check_adapter_name(name: str) -> None:
@@ -25,3 +26,9 @@ def check_adapter_name(name: str) -> None:
             "TENANT/ADAPTER@ALIAS or tenants/TENANT/adapters/ADAPTER; "
             "a name is a-z or 0-9, then up to 62 of a-z 0-9 . _ -",
         )
+
+
+def full_version_name(name: str) -> str:
+    """`acme/support@3` as `tenants/acme/adapters/support/versions/3`; any other name as it is."""
+    found = _SHORT_VERSION.fullmatch(name)
+    return "tenants/{}/adapters/{}/versions/{}".format(*found.groups()) if found else name

@@ -62,7 +62,7 @@ class Admission:
         if len(message.request_id) > MAX_REQUEST_ID_CHARS:
             raise invalid_field("request_id", f"at most {MAX_REQUEST_ID_CHARS} characters")
         sampling = sampling_from_wire(message.sampling)
-        sampling.check(self._model.config.vocab_size)
+        sampling.check(self._model.config.vocab_size, self._model.tokenizer.eos_token_ids)
         ids = await prompt_token_ids(message, self._model, max_context_tokens)
         sampling = _fit(sampling, len(ids), max_context_tokens)
         adapter = await self.resolve(message.adapter) if message.adapter else None

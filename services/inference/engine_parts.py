@@ -70,13 +70,15 @@ def build_engine(
     tensor or flag at fault.
     """
     started_s = time.monotonic()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: no CUDA device can be used here: give cpu, or check the driver")
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype_name)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     config = read_config(settings.model)
     weights = load(settings.model, config, dtype, device)
     sites = lora_sites(config)
     shape = pool_shape(settings, config, sites, dtype)
-    pool_E = torch.zeros(shape.num_pages * shape.page_elements, dtype=dtype, device=device)
+    pool_E = _allocate(shape, dtype, device)
     table = RankRowTable(
         pool_E,
         sites,
@@ -160,6 +162,14 @@ def pool_shape(
     if num_pages < 1:
         raise ValueError(f"--pool-bytes: {pool_bytes} bytes hold no page; one page takes {page_bytes}")
     return PoolShape(page_tokens, page_elements, page_bytes, num_pages)
+
+
+def _allocate(shape: PoolShape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    try:
+        return torch.zeros(shape.num_pages * shape.page_elements, dtype=dtype, device=device)
+    except RuntimeError as error:  # torch's word for too little memory, on any device
+        num_bytes = shape.num_pages * shape.page_bytes
+        raise ValueError(f"--pool-bytes: {num_bytes} bytes are more than this machine has free") from error
 
 
 def _default_pool_bytes(device: str) -> int:

@@ -37,7 +37,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     inbox: Inbox = queue.SimpleQueue()
     try:
         engine, ready, close = build_engine(settings, inbox.put, StoreReader(settings.store))
-    except (ServiceError, ValueError) as error:
+    except (ServiceError, ValueError, OSError) as error:
         connection.send((Failed("", _as_service_error(error)),))
         return
     threading.Thread(target=_read_commands, args=(connection, inbox), name="commands", daemon=True).start()
@@ -51,7 +51,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
         close()
 
 
-def _as_service_error(error: ServiceError | ValueError) -> ServiceError:
+def _as_service_error(error: ServiceError | ValueError | OSError) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     return ServiceError(Code.INVALID_ARGUMENT, Reason.INVALID_FIELD, str(error))

@@ -93,6 +93,11 @@ class FrontEnd:
             log.error("cannot start: %s", error)
             self._fail()
             return
+        except Exception:
+            # A task that dies unseen would leave a server that never serves and never ends.
+            log.exception("cannot start")
+            self._fail()
+            return
         self._servicer.open(ready, digest)
         await self._server.set_serving(True)
         self._announce(self._server.address)

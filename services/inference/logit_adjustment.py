@@ -51,7 +51,9 @@ def _penalised(logits_XV: Tensor, rows: Sequence[SamplerRow]) -> Tensor:
         device=logits_XV.device,
     ).unsqueeze(2)
     repetition_X1, frequency_X1, presence_X1 = penalties_3X1
-    repeated_XV = torch.where(logits_XV > 0, logits_XV / repetition_X1, logits_XV * repetition_X1)
+    # The smallest legal penalties would make a finite logit infinite, and leave nothing to choose by.
+    raised_XV = (logits_XV / repetition_X1).clamp_(max=torch.finfo(logits_XV.dtype).max)
+    repeated_XV = torch.where(logits_XV > 0, raised_XV, logits_XV * repetition_X1)
     result_XV = torch.where(seen_XV, repeated_XV, logits_XV)
     result_XV -= frequency_X1 * counts_XV
     result_XV -= presence_X1 * (counts_XV > 0)

@@ -15,6 +15,7 @@ AdapterKey = NewType("AdapterKey", str)
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+MAX_STOP_TOKEN_IDS = 1024
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIASES = 1024
 
@@ -70,7 +71,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
 
-    def check(self, vocab_size: int) -> None:
+    def check(self, vocab_size: int, eos_token_ids: tuple[int, ...] = ()) -> None:
         """Raises ServiceError INVALID_ARGUMENT naming the first field that is out of range."""
         _require(
             self.max_tokens >= 0, "sampling.max_tokens", "must be at least 1, or absent for all the room"
@@ -90,10 +91,21 @@ class SamplingParams:
             _require(
                 0 < len(text) <= MAX_STOP_CHARS, "sampling.stop", f"1 to {MAX_STOP_CHARS} characters each"
             )
+        _require(
+            len(self.stop_token_ids) <= MAX_STOP_TOKEN_IDS,
+            "sampling.stop_token_ids",
+            f"at most {MAX_STOP_TOKEN_IDS}",
+        )
         for token_id in self.stop_token_ids:
             _require(
                 0 <= token_id < vocab_size, "sampling.stop_token_ids", f"{token_id} is not in the vocabulary"
             )
+        ends = {*self.stop_token_ids, *(() if self.ignore_eos else eos_token_ids)}
+        _require(
+            not self.min_tokens or len(ends) < vocab_size,
+            "sampling.stop_token_ids",
+            "they end the stream at every token, and min_tokens allows no end: leave one of them out",
+        )
         if self.logprobs is not None:
             _require(0 <= self.logprobs <= MAX_LOGPROBS, "sampling.logprobs", f"0 to {MAX_LOGPROBS}")
         _require(

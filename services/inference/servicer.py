@@ -13,11 +13,13 @@ import grpc
 from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
 from services.common.errors import Reason, unavailable
+from services.inference.adapter_name import check_adapter_name, full_version_name
 from services.inference.admission import AdapterResolver, Admission
 from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
 from services.inference.engine_client import EngineClient
 from services.inference.messages import AdapterInfo, Ready, ResidencyState
 from services.inference.page_token import take_page
+from services.inference.request import AdapterKey
 from services.inference.served_model import ServedModel
 from services.inference.stream import RequestStream
 
@@ -105,8 +107,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """Returns when the adapter's requests have ended and its memory is free."""
         with self._work():
             tier = tier_from_wire(request.tier, ResidencyState.HOST)
-            adapter = await self._admission.resolve(request.adapter)
-            freed = await self._engine.unload(adapter.key, tier)
+            freed = await self._engine.unload(await self._resident_key(request.adapter), tier)
         return pb.UnloadAdapterResponse(
             freed_device_bytes=freed.device_bytes, freed_host_bytes=freed.host_bytes
         )
@@ -115,6 +116,18 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """The engine's counters."""
         self._require_ready()
         return stats_to_wire(await self._engine.stats())
+
+    async def _resident_key(self, name: str) -> AdapterKey:
+        """The key of what is here by the version's own name; of what `name` means now otherwise.
+
+        So what is here can be sent away though its version was disabled or the store does not answer.
+        """
+        check_adapter_name(name)
+        version_name = full_version_name(name)
+        for info in await self._engine.list_resident():
+            if info.version_name == version_name:
+                return info.key
+        return (await self._admission.resolve(name)).key
 
     def _require_ready(self) -> Ready:
         if self._ready is None:

@@ -1,9 +1,13 @@
 """Settings of the inference service: what `multilora serve --help` lists."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.settings import existing_dir, parse_address, setting
+
+# The adapter store takes no base model with a higher ceiling.
+MAX_RANK = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +54,13 @@ class Settings:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")
         for name in ("max_context_tokens", "threads", "drain_grace_s"):
-            if getattr(self, name) < 0:
+            # So written that NaN is refused too.
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')}: must not be negative")
+        if not self.base_model_name.isprintable():
+            raise ValueError(f"--base-model: {self.base_model_name!r} cannot be shown: give a plain name")
+        if self.max_rank > MAX_RANK:
+            raise ValueError(f"--max-rank: must be at most {MAX_RANK}, not {self.max_rank}")
         if self.page_tokens & (self.page_tokens - 1):
             raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
 

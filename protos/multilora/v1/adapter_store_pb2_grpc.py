@@ -262,7 +262,7 @@ class AdapterStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetAlias(self, request, context):
-        """Compare-and-swap. Creates the alias if it is new.
+        """Compare-and-swap. Creates the alias if it is new; an adapter has at most 1000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

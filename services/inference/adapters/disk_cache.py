@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +85,7 @@ class DiskCache:
         try:
             for file in files:
                 fill(file, incomplete / file.path)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             incomplete.rename(path)
         except BaseException:
             shutil.rmtree(incomplete, ignore_errors=True)
@@ -95,7 +96,10 @@ class DiskCache:
     def _is_intact(self, path: Path, files: Sequence[AdapterFile]) -> bool:
         for file in files:
             try:
-                intact = _sha256(path / file.path) == file.sha256
+                found = (path / file.path).lstat()
+                # Anything but a file of this size is not opened: reading a FIFO would never end.
+                intact = stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
+                intact = intact and _sha256(path / file.path) == file.sha256
             except OSError:
                 intact = False
             if not intact:
@@ -117,6 +121,13 @@ class DiskCache:
                 if key not in self._in_use:
                     shutil.rmtree(self._directory / key, ignore_errors=True)
                     over_bytes -= self._bytes.pop(key)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_key(name: str) -> bool:

@@ -1,5 +1,6 @@
 """What the adapter store's statuses mean to inference. Must not know stubs or names of RPCs."""
 
+import logging
 from typing import cast
 
 import grpc
@@ -7,6 +8,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.common.errors import Code, Reason, ServiceError, unavailable
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
 # The store's own answers, which hold whoever asks; anything else may be different next time.
@@ -26,7 +29,7 @@ def store_error(error: grpc.RpcError) -> ServiceError:
     """
     code, details = error.code(), error.details() or ""
     if code not in _ANSWERS:
-        return store_unavailable(f"{code.name}: {details}")
+        return _no_answer(code, details)
     status = rpc_status.from_call(cast(grpc.Call, error))
     info = error_details_pb2.ErrorInfo()
     for detail in [] if status is None else status.details:
@@ -35,7 +38,7 @@ def store_error(error: grpc.RpcError) -> ServiceError:
     try:
         reason = Reason(info.reason)
     except ValueError:
-        return store_unavailable(f"{code.name}: {details}")
+        return _no_answer(code, details)
     return ServiceError(Code(code.name), reason, details, field=_field(status), metadata=dict(info.metadata))
 
 
@@ -43,6 +46,12 @@ def store_unavailable(details: str) -> ServiceError:
     """The store gave no answer that means anything."""
     message = f"the adapter store does not answer ({details}); try again in a moment"
     return unavailable(Reason.STORE_UNAVAILABLE, message, RETRY_AFTER_S)
+
+
+def _no_answer(code: grpc.StatusCode, details: str) -> ServiceError:
+    # gRPC's words name the store's host and port: they are for the operator alone.
+    log.warning("the adapter store does not answer: %s: %s", code.name, details)
+    return store_unavailable(code.name)
 
 
 def corrupt(version_name: str, path: str, what: str) -> ServiceError:

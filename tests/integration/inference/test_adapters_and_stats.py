@@ -79,12 +79,36 @@ async def test_load_takes_a_resolved_version_to_its_tier(model):
     assert reply.last_used_time.seconds == pytest.approx(time.time() - 60, abs=30)
 
 
+def holding(*infos: AdapterInfo) -> FakeEngine:
+    """An engine that holds `infos` and frees what it is told to."""
+
+    def script(command):
+        if isinstance(command, ListResident):
+            return [(Reply(command.call_id, infos),)]
+        return [(Reply(command.call_id, Freed(10, 20)),)]
+
+    return FakeEngine(script)
+
+
+@pytest.mark.parametrize("name", ["acme/a0007@1", "tenants/acme/adapters/a0007/versions/1"])
+async def test_what_is_here_is_unloaded_by_its_own_name_whatever_the_store_says(model, name):
+    """A disabled version does not resolve, nor does any while the store is down; pins must still go."""
+    async with serve(model, holding(info(6), info(7))) as served:
+        reply = await served.stub.UnloadAdapter(pb.UnloadAdapterRequest(adapter=name))
+        assert isinstance(await served.engine.next_command(), ListResident)
+        assert (await served.engine.next_command()).key == info(7).key
+        assert served.store.resolved == []
+    assert (reply.freed_device_bytes, reply.freed_host_bytes) == (10, 20)
+
+
 async def test_unload_says_what_it_freed(model):
-    async with serve(model, answers(Freed(10, 20))) as served:
+    async with serve(model, holding()) as served:
         reply = await served.stub.UnloadAdapter(pb.UnloadAdapterRequest(adapter="acme/support"))
+        assert isinstance(await served.engine.next_command(), ListResident)
         command = await served.engine.next_command()
         assert command == UnloadAdapter(command.call_id, SUPPORT.key, ResidencyState.HOST)
         await served.stub.UnloadAdapter(pb.UnloadAdapterRequest(adapter="acme/support", tier=pb.DEVICE))
+        assert isinstance(await served.engine.next_command(), ListResident)
         assert (await served.engine.next_command()).tier == ResidencyState.DEVICE
     assert (reply.freed_device_bytes, reply.freed_host_bytes) == (10, 20)
 
@@ -108,7 +132,7 @@ async def test_the_engines_refusal_of_a_load_reaches_the_caller(model):
 )
 async def test_bad_loads_and_unloads(model, method, values, expected):
     request = getattr(pb, f"{method}Request")(**values)
-    async with serve(model, FakeEngine()) as served:
+    async with serve(model, holding()) as served:
         assert await refused(getattr(served.stub, method)(request)) == expected
 
 

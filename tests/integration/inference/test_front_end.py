@@ -137,6 +137,12 @@ async def test_a_store_that_refuses_the_model_ends_the_start(settings, caplog):
     assert "cannot start: another digest" in caplog.text
 
 
+async def test_a_defect_ends_the_start_too(settings, caplog):
+    running = Running(settings, FakeEngine(), FakeStore(failures=[ValueError("nobody foresaw this")]))
+    await ends_with(running, 1)
+    assert "nobody foresaw this" in caplog.text
+
+
 async def test_a_model_that_cannot_be_loaded_ends_the_start(settings, caplog):
     error = ServiceError(Code.INVALID_ARGUMENT, Reason.INVALID_FIELD, "no weights")
     engine = FakeEngine(ready=Failed("", error))

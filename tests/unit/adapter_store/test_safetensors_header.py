@@ -72,6 +72,12 @@ def test_headers_that_are_no_headers(data):
     assert refusal(data).field in (WEIGHTS, "x")
 
 
+def test_endless_numbers_are_refused_in_our_own_words():
+    message = refusal(with_header(b'{"x":' + b"9" * 5000 + b"}")).message
+    assert "too many digits" in message
+    assert "sys." not in message
+
+
 def test_absurd_header_length():
     assert str(MAX_HEADER_BYTES) in refusal(with_header(b" " * (MAX_HEADER_BYTES + 1))).message
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.errors import ServiceError
-from services.inference.adapter_name import check_adapter_name
+from services.inference.adapter_name import check_adapter_name, full_version_name
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,17 @@ def test_no_names(name):
         check_adapter_name(name)
     assert raised.value.field == "adapter"
     assert len(raised.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("acme/support@3", "tenants/acme/adapters/support/versions/3"),
+        ("tenants/acme/adapters/support/versions/3", "tenants/acme/adapters/support/versions/3"),
+        ("acme/support@staging", "acme/support@staging"),
+        ("acme/support@3rd", "acme/support@3rd"),
+        ("acme/support", "acme/support"),
+    ],
+)
+def test_full_version_names(name, full):
+    assert full_version_name(name) == full

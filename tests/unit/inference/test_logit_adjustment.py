@@ -70,6 +70,14 @@ def _reference(logits: list[float], row: SamplerRow) -> list[float]:
     return result
 
 
+def test_the_smallest_penalty_leaves_something_to_choose_by() -> None:
+    adjusted = adjusted_logits(_logits(), [_row(tuple(range(VOCAB_SIZE)), repetition_penalty=1e-45)])
+    assert torch.isfinite(adjusted).all()
+    assert set(range(VOCAB_SIZE)) == {*(adjusted[0] > 0).nonzero().flatten().tolist()} | {
+        *(_logits()[0] <= 0).nonzero().flatten().tolist()
+    }
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -25,6 +25,12 @@ from services.inference.request import SamplingParams
         (SamplingParams(stop=("a",) * 17), "sampling.stop"),
         (SamplingParams(stop=("",)), "sampling.stop"),
         (SamplingParams(stop_token_ids=(100,)), "sampling.stop_token_ids"),
+        (SamplingParams(stop_token_ids=(1,) * 1025), "sampling.stop_token_ids"),
+        (SamplingParams(stop_token_ids=tuple(range(99)), min_tokens=1), "sampling.stop_token_ids"),
+        (
+            SamplingParams(stop_token_ids=tuple(range(100)), min_tokens=1, ignore_eos=True),
+            "sampling.stop_token_ids",
+        ),
         (SamplingParams(logprobs=21), "sampling.logprobs"),
         (SamplingParams(logit_bias=((100, 1.0),)), "sampling.logit_bias"),
         (SamplingParams(logit_bias=((1, 101.0),)), "sampling.logit_bias"),
@@ -32,7 +38,7 @@ from services.inference.request import SamplingParams
 )
 def test_a_value_out_of_range_is_refused_by_name(params: SamplingParams, field: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        params.check(vocab_size=100)
+        params.check(vocab_size=100, eos_token_ids=(99,))
     assert (caught.value.code, caught.value.reason) == (Code.INVALID_ARGUMENT, Reason.INVALID_FIELD)
     assert caught.value.field == field
     assert field in caught.value.message
@@ -45,6 +51,8 @@ def test_the_edges_of_every_range_are_legal() -> None:
         frequency_penalty=2.0, repetition_penalty=100.0, logprobs=20, stop=("x",) * 16,
         stop_token_ids=(99,), logit_bias=((0, -100.0), (99, 100.0)),
     ).check(vocab_size=100)  # fmt: skip
+    SamplingParams(stop_token_ids=tuple(range(100))).check(vocab_size=100)
+    SamplingParams(stop_token_ids=tuple(range(99)), min_tokens=1, ignore_eos=True).check(100, (99,))
 
 
 def test_a_service_error_crosses_a_pipe_whole() -> None:

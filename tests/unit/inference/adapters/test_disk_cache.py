@@ -1,4 +1,6 @@
 import hashlib
+import os
+import shutil
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_filled_once_and_found_again_after_a_restart(tmp_path):
     assert source(again, KEYS[0]) is FetchSource.DISK
 
 
-@pytest.mark.parametrize("damage", ["flipped", "short", "missing"])
+@pytest.mark.parametrize("damage", ["flipped", "short", "missing", "fifo", "endless", "directory is a file"])
 def test_a_damaged_file_is_fetched_again(tmp_path, damage):
     cache = DiskCache(tmp_path, 1000)
     source(cache, KEYS[0])
@@ -37,8 +39,15 @@ def test_a_damaged_file_is_fetched_again(tmp_path, damage):
         path.write_bytes(b"\xff" + DATA["weights"][1:])
     elif damage == "short":
         path.write_bytes(DATA["weights"][:-1])
+    elif damage == "directory is a file":
+        shutil.rmtree(path.parent)
+        path.parent.touch()
     else:
         path.unlink()
+    if damage == "fifo":
+        os.mkfifo(path)
+    elif damage == "endless":
+        path.symlink_to("/dev/zero")
     assert source(cache, KEYS[0]) is FetchSource.STORE
     assert source(cache, KEYS[0]) is FetchSource.DISK
 

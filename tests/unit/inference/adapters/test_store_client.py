@@ -104,6 +104,7 @@ async def test_while_the_store_is_silent_a_name_means_what_it_last_meant(client,
         await client.resolve("acme/other")
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE)
     assert caught.value.retry_after_s == 1.0
+    assert store.address not in caught.value.message
 
 
 @pytest.mark.parametrize(
