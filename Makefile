@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve bench test check protos protos-check train-demo wheel clean
+.PHONY: help setup demo serve bench bench-gpu test check protos protos-check train-demo wheel clean
 
 # A Python of your choice: make demo PYTHON=/opt/python3.12/bin/python3
 PYTHON ?=
@@ -25,6 +25,9 @@ serve: $(INSTALLED) ## Both services with the demo adapters, until Ctrl-C
 
 bench: $(INSTALLED) ## Load test on the demo model: no adapter, one, many (ARGS="--help" for more)
 	@$(PY) -m demo.bench $(ARGS)
+
+bench-gpu: ## The engine's figures on this GPU; PYTHON has torch, triton, safetensors, grpcio, numpy
+	@PYTHONPATH=. $(or $(PYTHON),python3) -m benchmarks.gpu $(ARGS)
 
 test: $(INSTALLED) ## Every test that needs no GPU (ARGS="tests/unit" for some)
 	@$(PY) -m pytest -m "not gpu" $(ARGS)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("tokenizers")
-pytest.importorskip("grpc_status")
 
 import tokenizers
 
