@@ -2,6 +2,8 @@
 
 import grpc
 
+from client.errors import invalid
+
 DEFAULT_SERVER = "127.0.0.1:7000"
 DEFAULT_STORE = "127.0.0.1:7001"
 
@@ -14,7 +16,25 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
+_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
+
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """A plaintext channel to HOST:PORT; connects when the first call is made."""
+    """A plaintext channel to HOST:PORT, or to a gRPC target such as `dns:///HOST:PORT`.
+
+    Connects when the first call is made. Raises MultiloraError for what can be no address.
+    """
+    if not _is_address(address):
+        raise invalid("address", f"{address!r} is no address: give HOST:PORT, for example {DEFAULT_SERVER}")
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+def _is_address(address: str) -> bool:
+    if not address.isprintable():
+        return False
+    if address.startswith(_SCHEMES):
+        return True
+    # gRPC itself would take port 443 where none is given, and 34463 for 99999.
+    host, _, port = address.rpartition(":")
+    is_host = bool(host) and "/" not in host and (":" not in host or host.startswith("["))
+    return is_host and port.isascii() and port.isdecimal() and 0 < int(port) <= 65535

@@ -71,6 +71,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MultiloraError:
     message = error.details() or "the server gave no message"
     if error.code() is grpc.StatusCode.UNAVAILABLE and not reason:
         message = f"no answer: is the service running, and is its address right? ({message})"
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED and not reason:
+        message = (
+            "the service at this address does not know this call: is it the other service's address "
+            f"(store, server), or an older version? ({message})"
+        )
     return MultiloraError(
         error.code().name, message, reason=reason, field=field, retry_after_s=retry_after_s, metadata=metadata
     )

@@ -147,4 +147,8 @@ def persisted_by_path(persisted: Iterable[pb.PersistedFile]) -> dict[str, int]:
 
 
 def _may_resume(error: grpc.aio.AioRpcError) -> bool:
+    if error.code() is grpc.StatusCode.INTERNAL:
+        # gRPC's own word, without details, for a stream that ended while it was being written to: how it
+        # ended is lost. If the store refused the file, it says so again.
+        return not from_rpc_error(error).reason
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OUT_OF_RANGE)

@@ -36,5 +36,8 @@ def main() -> None:
     except MultiloraError as error:
         print(f"multilora: {error}", file=sys.stderr)
         sys.exit(1)
+    except UnicodeError:
+        print("multilora: arguments and input must be text in UTF-8", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import SERVER, Json, Server, wait
+from client.command.options import MAX_INT32, SERVER, Json, Server, wait
 from client.command.output import print_json
 from client.events import Delta, Finished, Started
 from client.generate_stream import GenerateStream
@@ -27,13 +27,21 @@ def generate(
     ] = "",
     chat: Annotated[bool, typer.Option("--chat", help="Send it as a user's message.")] = False,
     system: Annotated[str, typer.Option(help="With --chat: the system message.")] = "",
-    max_tokens: Annotated[int | None, typer.Option(help="At most this many new tokens.")] = None,
-    min_tokens: Annotated[int | None, typer.Option(help="No stop before this many.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, max=MAX_INT32, help="At most this many new tokens.")
+    ] = None,
+    min_tokens: Annotated[
+        int | None, typer.Option(min=0, max=MAX_INT32, help="No stop before this many.")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; the server's default is 1.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Nucleus sampling.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Keep the k most probable; 0 keeps all.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=0, max=MAX_INT32, help="Keep the k most probable; 0 keeps all.")
+    ] = None,
     min_p: Annotated[float | None, typer.Option(help="Drop tokens below this share of the best.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same text.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="The same seed, the same text.")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; may be repeated.")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past end-of-sequence.")] = False,
     presence_penalty: Annotated[float | None, typer.Option(help="-2 to 2.")] = None,

@@ -22,6 +22,9 @@ AdapterName = Annotated[
     typer.Argument(metavar="NAME", help="acme/support, acme/support@staging or acme/support@3."),
 ]
 
+MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+
 STORE = DEFAULT_STORE
 SERVER = DEFAULT_SERVER
 

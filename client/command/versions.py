@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import STORE, Json, Store, wait
+from client.command.options import MAX_INT64, STORE, Json, Store, wait
 from client.command.output import print_json, print_table, time_text
 from client.names import short_name
 from client.registry import AdapterVersion, Alias, AliasMove
@@ -22,9 +22,14 @@ def add_to(app: typer.Typer) -> None:
 
 def alias(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An alias: acme/reverse@staging.")],
-    version: Annotated[int | None, typer.Argument(min=1, help="Point it here; without: its history.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(min=1, max=MAX_INT64, help="Point it here; without: its history.")
+    ] = None,
     expect: Annotated[
-        int | None, typer.Option(min=0, help="Only if it points at this version now; 0: only if it is new.")
+        int | None,
+        typer.Option(
+            min=0, max=MAX_INT64, help="Only if it points at this version now; 0: only if it is new."
+        ),
     ] = None,
     store: Store = STORE,
     json: Json = False,

@@ -143,6 +143,10 @@ def test_an_error_is_one_line_and_status_1(run, arguments, says):
         ("alias", "acme/reverse", "1"),
         ("generate", "--system", "be brief", "x"),
         ("push", "x", "--adapter", "a/b", "--label", "novalue"),
+        ("generate", "x", "--max-tokens", "99999999999"),
+        ("generate", "x", "--seed", str(2**64)),
+        ("generate", b"\xff\xfe"),
+        ("alias", "a/b@c", str(2**63)),
         ("bench", "--tenant", "acme", "--prompt-tokens", "x"),
     ],
 )

@@ -39,6 +39,11 @@ def test_an_unreachable_server_says_what_to_look_at():
     assert "connection refused" in error.message
 
 
+def test_the_wrong_service_says_what_to_look_at():
+    error = from_rpc_error(rpc_error(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
+    assert "other service's address" in error.message
+
+
 def test_broken_details_leave_code_and_message():
     error = from_rpc_error(rpc_error(grpc.StatusCode.INTERNAL, "boom", details=b"\xff\xff\xff"))
     assert (error.code, error.message, error.reason) == ("INTERNAL", "boom", "")

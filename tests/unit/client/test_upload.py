@@ -112,6 +112,13 @@ async def test_progress_resets_the_count_of_tries(directory):
     assert store.stored == CONTENT
 
 
+async def test_a_stream_whose_end_grpc_lost_is_resumed(directory):
+    """Written to while the store ends it, a stream fails with INTERNAL and no word of the store's."""
+    store = FakeStore((1,), code=grpc.StatusCode.INTERNAL)
+    await make_upload(store, directory).send()
+    assert store.stored == CONTENT
+
+
 async def test_a_refusal_is_not_tried_again(directory):
     store = FakeStore((1,), code=grpc.StatusCode.INVALID_ARGUMENT)
     with pytest.raises(MultiloraError, match="INVALID_ARGUMENT"):
