@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(180)
 
 NUM_RUNNING, NUM_WAITING = 4, 12
 NAMES = ("reverse", "sort", "upper", "shift", "spell", "umlaut", "circle", "dash")
-ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
+ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=300)
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -63,7 +63,7 @@ async def test_a_seed_gives_the_same_tokens_alone_and_in_any_batch(client):
         sampling = SamplingParams(
             seed=index,
             temperature=1.5,
-            max_tokens=32,
+            max_tokens=24,
             ignore_eos=True,
             top_p=0.9 if index % 2 else None,
             min_p=0.02 if index % 3 else None,

@@ -6,6 +6,8 @@ know host copies, fetches or who waits why.
 
 from collections.abc import Collection, Iterable
 
+from services.common.errors import ServiceError
+from services.inference.adapters import refusals
 from services.inference.adapters.entry import ON_DEVICE, Entry
 from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool, PageUse
@@ -57,6 +59,12 @@ class DeviceRoom:
             pages_short -= entry.num_pages
             rows_short -= 1
         return chosen if pages_short <= 0 and rows_short <= 0 else None
+
+    def pin_refusal(self, entry: Entry) -> ServiceError | None:
+        """Why `entry` may not be pinned as well: pins may take half the pool."""
+        if (self.pinned_pages + entry.num_pages) * 2 <= self.pool.num_pages:
+            return None
+        return refusals.pool_is_pinned(entry, self.pinned_pages, self.pool.num_pages)
 
     def place(self, entry: Entry) -> None:
         """Gives `entry` pages and a row, which must be free, and makes it LOADING."""

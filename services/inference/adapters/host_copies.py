@@ -5,7 +5,10 @@ Must not know pages or who waits why.
 
 from collections.abc import Iterable
 
+from services.common.errors import ServiceError
+from services.inference.adapters import refusals
 from services.inference.adapters.entry import Entry
+from services.inference.messages import ResidencyState
 from services.inference.request import AdapterKey
 
 
@@ -33,6 +36,14 @@ class HostCopies:
         """Makes `entry`'s copy, if there is one, the most recently used."""
         if entry.key in self._entries:
             self._entries[entry.key] = self._entries.pop(entry.key)
+
+    def pin_refusal(self, entry: Entry) -> ServiceError | None:
+        """Why the copy of `entry` may not be pinned as well: pins may take half the host cache."""
+        pinned = (other for other in self._entries.values() if other.pin is ResidencyState.HOST)
+        pinned_bytes = sum(other.host_bytes for other in pinned)
+        if (pinned_bytes + entry.host_bytes) * 2 <= self.capacity_bytes:
+            return None
+        return refusals.host_is_pinned(entry, pinned_bytes, self.capacity_bytes)
 
     def surplus(self) -> list[Entry]:
         """Whose copies to drop so that the rest fits, least recently used first."""

@@ -309,15 +309,7 @@ class Residency:
         tier = self._pin_tier(entry, call)
         if entry.pin is tier:
             return None
-        if tier is DEVICE:
-            pinned_pages, total_pages = self._device.pinned_pages, self._pool.num_pages
-            if (pinned_pages + entry.num_pages) * 2 > total_pages:
-                return refusals.pool_is_pinned(entry, pinned_pages, total_pages)
-            return None
-        pinned_bytes = sum(other.host_bytes for other in self._entries.values() if other.pin is HOST)
-        if (pinned_bytes + entry.host_bytes) * 2 > self._host.capacity_bytes:
-            return refusals.host_is_pinned(entry, pinned_bytes, self._host.capacity_bytes)
-        return None
+        return self._device.pin_refusal(entry) if tier is DEVICE else self._host.pin_refusal(entry)
 
     def _refuse(self, entry: Entry, error: ServiceError) -> None:
         self._fail_loads(entry, error)

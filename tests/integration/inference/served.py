@@ -23,6 +23,11 @@ from tests.small_tokenizers import EOS, byte_level
 
 SUPPORT = adapter("tenants/acme/adapters/support/versions/3", rank=12)
 DIGEST = "d" * 64
+CHAT_TEMPLATE = (
+    "{{ '<s>' }}{% for m in messages %}"
+    "{% if m.role == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
+    "{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
+)
 SMALL_WINDOW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
 
 
@@ -78,6 +83,15 @@ async def serve(model: ServedModel, engine: FakeEngine) -> AsyncIterator[Served]
     servicer.check_integrity()
     client.check_integrity()
     await client.shut_down()
+
+
+async def read_all(call: Any) -> list[pb.GenerateResponse]:
+    """Every response of a call."""
+    # Not `async for`: a call that has been read from cannot be iterated any more.
+    responses = []
+    while (response := await call.read()) is not grpc.aio.EOF:
+        responses.append(response)
+    return responses
 
 
 def text_of(responses: list[pb.GenerateResponse]) -> str:
