@@ -106,9 +106,17 @@ def running_services(work_dir: Path, model_dir: Path, *flags: str) -> Iterator[S
         yield Services(store, inference)
         stats = asyncio.run(wait_idle(inference.address))
         assert stats.pool.kv_pages == 0, stats
+        pinned = asyncio.run(pinned_adapters(inference.address))
+        assert not pinned, f"pins left: {pinned}"
     for service in (store, inference):
         left = sorted(path.name for path in service.temporary_dir.iterdir())
         assert not left, f"temporary files left: {left}"
+
+
+async def pinned_adapters(server: str) -> list[str]:
+    """The versions that are pinned."""
+    async with InferenceClient(server) as client:
+        return [each.adapter_version for each in await client.list_resident_adapters() if each.pinned]
 
 
 async def wait_idle(server: str) -> Stats:

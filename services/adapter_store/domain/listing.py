@@ -34,10 +34,10 @@ class Listing(Generic[T]):
 
 
 def check_page_size(page_size: int) -> int:
-    """The number of rows to give; 0 means the default. Raises INVALID_FIELD."""
-    if not 0 <= page_size <= MAX_PAGE_SIZE:
-        raise invalid_field("page_size", f"is {page_size}: must be from 0 (default 50) to {MAX_PAGE_SIZE}")
-    return page_size or DEFAULT_PAGE_SIZE
+    """The most rows to give; 0 means the default, too many the most there are. Raises INVALID_FIELD."""
+    if page_size < 0:
+        raise invalid_field("page_size", f"is {page_size}: must not be negative; 0 means {DEFAULT_PAGE_SIZE}")
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def list_page(

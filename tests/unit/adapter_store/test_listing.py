@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from services.adapter_store.domain.listing import list_page
+from services.adapter_store.domain.listing import check_page_size, list_page
 from services.common.errors import Reason, ServiceError
 
 ROWS = [f"n{i:02}" for i in range(25)]
@@ -38,7 +38,11 @@ def test_default_size_is_fifty():
     assert len(page(page_size=0).rows) == 25
 
 
-@pytest.mark.parametrize("page_size", [-1, 1001])
+def test_a_page_has_at_most_a_thousand_rows_whatever_is_asked():
+    assert [check_page_size(size) for size in (0, 1000, 1001, 2**31 - 1)] == [50, 1000, 1000, 1000]
+
+
+@pytest.mark.parametrize("page_size", [-1, -(2**31)])
 def test_bad_sizes(page_size):
     with pytest.raises(ServiceError) as caught:
         page(page_size=page_size)
