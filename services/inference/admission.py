@@ -8,6 +8,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -39,7 +40,7 @@ class Admitted:
 
 
 class Admission:
-    """Checks requests against one model. Holds no state but a counter of ids."""
+    """Checks requests against one model. Holds no state but a counter of ids and a thread."""
 
     def __init__(
         self, model: ServedModel, resolver: AdapterResolver, clock: Callable[[], float] = time.monotonic
@@ -48,6 +49,8 @@ class Admission:
         self._resolver = resolver
         self._clock = clock
         self._ids = itertools.count(1)
+        # One at a time: while a text is encoded it takes more than a hundred times its size in memory.
+        self._long_texts = ThreadPoolExecutor(1, "encode")
 
     async def resolve(self, name: str) -> ResolvedAdapter:
         """The adapter that `name` means. Raises ServiceError INVALID_ARGUMENT or what the store says."""
@@ -63,7 +66,7 @@ class Admission:
             raise invalid_field("request_id", f"at most {MAX_REQUEST_ID_CHARS} characters")
         sampling = sampling_from_wire(message.sampling)
         sampling.check(self._model.config.vocab_size, self._model.tokenizer.eos_token_ids)
-        ids = await prompt_token_ids(message, self._model, max_context_tokens)
+        ids = await prompt_token_ids(message, self._model, max_context_tokens, self._long_texts)
         sampling = _fit(sampling, len(ids), max_context_tokens)
         adapter = await self.resolve(message.adapter) if message.adapter else None
         request = Request(

@@ -5,6 +5,7 @@ Must not know sampling, adapters or the engine.
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 from protos.multilora.v1 import inference_pb2 as pb
 from services.common.errors import Code, Reason, ServiceError, invalid_field
@@ -15,35 +16,35 @@ INLINE_CHARS = 4096
 
 
 async def prompt_token_ids(
-    message: pb.GenerateRequest, model: ServedModel, max_context_tokens: int
+    message: pb.GenerateRequest, model: ServedModel, max_context_tokens: int, long_texts: Executor
 ) -> tuple[int, ...]:
     """Token ids of the prompt. Raises ServiceError naming `prompt` or its form.
 
-    The prompt leaves room for at least one new token.
+    The prompt leaves room for at least one new token. Texts that take long are encoded in `long_texts`.
     """
     match message.WhichOneof("prompt"):
         case "text":
-            field, ids = "prompt.text", await _encode_text(message.text, model)
+            field, ids = "prompt.text", await _encode_text(message.text, model, long_texts)
         case "token_ids":
             field, ids = "prompt.token_ids", list(message.token_ids.ids)
         case "chat":
-            field, ids = "prompt.chat", await _encode_chat(message.chat, model)
+            field, ids = "prompt.chat", await _encode_chat(message.chat, model, long_texts)
         case _:
             raise invalid_field("prompt", "is missing: give text, token_ids or chat")
     _check(ids, field, model.config.vocab_size, max_context_tokens)
     return tuple(ids)
 
 
-async def _encode_text(text: str, model: ServedModel) -> list[int]:
+async def _encode_text(text: str, model: ServedModel, long_texts: Executor) -> list[int]:
     if not text:
         # Though a tokenizer that begins every text with a token would make a prompt of it.
         raise invalid_field("prompt.text", "must not be empty")
     if len(text) <= INLINE_CHARS:
         return model.tokenizer.encode(text)
-    return await asyncio.to_thread(model.tokenizer.encode, text)
+    return await asyncio.get_running_loop().run_in_executor(long_texts, model.tokenizer.encode, text)
 
 
-async def _encode_chat(chat: pb.Chat, model: ServedModel) -> list[int]:
+async def _encode_chat(chat: pb.Chat, model: ServedModel, long_texts: Executor) -> list[int]:
     if not chat.messages:
         raise invalid_field("prompt.chat", "has no messages")
     messages = [{"role": message.role, "content": message.content} for message in chat.messages]
@@ -54,7 +55,7 @@ async def _encode_chat(chat: pb.Chat, model: ServedModel) -> list[int]:
 
     if sum(len(message["content"]) for message in messages) <= INLINE_CHARS:
         return encode()
-    return await asyncio.to_thread(encode)
+    return await asyncio.get_running_loop().run_in_executor(long_texts, encode)
 
 
 def _check(ids: Sequence[int], field: str, vocab_size: int, max_context_tokens: int) -> None:

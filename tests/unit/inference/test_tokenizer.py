@@ -1,6 +1,8 @@
 """Tokenizer: what a model directory says about tokens."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -21,6 +23,24 @@ def test_special_tokens_are_added_for_text_and_not_for_rendered_chats(model_dir)
     assert tokenizer.encode("hello") == [bos_id, *plain]
     assert tokenizer.encode(f"{BOS}hello", add_special_tokens=False) == [bos_id, *plain]
     assert tokenizer.vocab_size == byte_level().get_vocab_size()
+
+
+def test_others_run_while_a_long_text_is_encoded(model_dir):
+    """Else one long prompt would hold up every stream of the server, even from another thread."""
+    tokenizer, text, took_s = load_tokenizer(model_dir), "a b " * 250_000, []
+
+    def encode():
+        begun_s = time.perf_counter()
+        tokenizer.encode(text)
+        took_s.append(time.perf_counter() - begun_s)
+
+    last_s = time.perf_counter()
+    thread, longest_gap_s = threading.Thread(target=encode), 0.0
+    thread.start()
+    while thread.is_alive():
+        now_s = time.perf_counter()
+        longest_gap_s, last_s = max(longest_gap_s, now_s - last_s), now_s
+    assert longest_gap_s < took_s[0] / 2
 
 
 def test_padding_and_truncation_left_in_the_file_are_ignored(tmp_path):
