@@ -20,31 +20,17 @@ from services.inference.request import FinishReason
 from services.inference.token_stream import MAX_DELTA_TOKENS
 from tests.fakes import FakeEngine, generate, silent
 from tests.integration.inference.served import (
-    CHAT_TEMPLATE,
     SUPPORT,
     Served,
     error_of,
     kinds,
     read_all,
-    read_model,
     serve,
     text_of,
-    write_model_dir,
 )
 from tests.small_tokenizers import BOS, EOS, byte_level
 
 TOKENIZER = byte_level()
-
-
-@pytest.fixture
-def model(tmp_path):
-    return read_model(write_model_dir(tmp_path, chat_template=CHAT_TEMPLATE))
-
-
-@pytest.fixture
-async def served(model):
-    async with serve(model, FakeEngine(silent)) as served:
-        yield served
 
 
 def encode(text: str) -> list[int]:

@@ -6,7 +6,6 @@ import pytest
 from protos.multilora.v1 import inference_pb2 as pb
 from tests.fakes import FakeEngine, silent
 from tests.integration.inference.served import (
-    CHAT_TEMPLATE,
     Served,
     error_of,
     read_all,
@@ -14,18 +13,6 @@ from tests.integration.inference.served import (
     serve,
     write_model_dir,
 )
-
-
-@pytest.fixture
-def model(tmp_path):
-    return read_model(write_model_dir(tmp_path, chat_template=CHAT_TEMPLATE))
-
-
-@pytest.fixture
-async def served(model):
-    async with serve(model, FakeEngine(silent)) as served:
-        yield served
-
 
 BAD_REQUESTS = {
     "no prompt": ({}, "INVALID_FIELD", "prompt"),

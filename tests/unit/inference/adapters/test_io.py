@@ -1,6 +1,7 @@
 """Residency, fetcher, loader and table together: from a name to weights that the kernels find."""
 
 import queue
+import threading
 
 import pytest
 import torch
@@ -137,4 +138,24 @@ def test_a_copy_that_fails_is_told(tmp_path):
     failed = posted.get(timeout=10)
     assert isinstance(failed, LoadFailed)
     assert "incident" in failed.error.message
+    loader.close()
+
+
+def test_a_copy_holds_up_nobody_who_asks_for_one(tmp_path):
+    weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
+    packed = pack(AdapterKey("k" * 64), weights, PageShape(PAGE_ELEMENTS, torch.float32), lambda site: None)
+    under_way, go_on, posted = threading.Event(), threading.Event(), queue.SimpleQueue()
+
+    def post(completion):
+        under_way.set()
+        assert go_on.wait(10)
+        posted.put(completion)
+
+    loader = Loader(torch.zeros(2 * packed.num_pages, PAGE_ELEMENTS), post)
+    loader.submit(packed, range(packed.num_pages))
+    assert under_way.wait(10)
+    loader.submit(packed, range(packed.num_pages, 2 * packed.num_pages))
+    assert posted.empty()
+    go_on.set()
+    assert all(isinstance(posted.get(timeout=10), Loaded) for _ in range(2))
     loader.close()
