@@ -274,6 +274,7 @@ async def test_a_draining_server_refuses_new_streams_and_ends_the_old(served):
     assert (code, reason) == ("UNAVAILABLE", "DRAINING")
     assert retry_s > 0
     assert not draining.done()
+    assert repr(served.servicer) == "InferenceServicer(draining, working=1)"
     served.engine.send(Tokens(request_id, tuple(encode("hello"))), Finished(request_id, FinishReason.LENGTH))
     responses = await read_all(call)
     assert text_of(responses) == "hello"

@@ -35,7 +35,10 @@ def test_streams_of_different_adapters_share_a_batch_and_get_their_own_tokens() 
     assert stats.max_requests_in_batch == 4
     assert (stats.finished_requests, stats.generated_tokens, stats.prompt_tokens) == (4, 16, 12)
     world.engine.check_idle()
-    assert repr(world.scheduler) == "Scheduler(waiting=0, running=0)"
+    assert repr(world.engine) == (
+        "Engine(Scheduler(waiting=0, running=0), PagePool(free=28, kv=0, adapter=4, total=32), "
+        "Residency(REMOTE=0, FETCHING=0, HOST=0, LOADING=0, DEVICE=2))"
+    )
 
 
 def test_a_request_waits_for_its_own_adapter_only() -> None:
