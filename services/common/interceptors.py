@@ -136,11 +136,20 @@ def _guard_unary(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
         started_s = time.monotonic()
         try:
             response = await inner(read(request), context)
-        except BaseException as error:
-            await _abort(context, error, method, started_s)
+        except asyncio.CancelledError:
+            _log_call(method, "CANCELLED", started_s)
             raise
-        _log_call(method, "OK", started_s)
-        return response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            status = _answer(error, method, started_s)
+        else:
+            _log_call(method, "OK", started_s)
+            return response
+        # Only now, and without the request: gRPC keeps what aborting raises, with this frame and whatever
+        # it was raised in the handling of, until the garbage collector finds it.
+        del request
+        return await context.abort_with_status(status)
 
     return guarded
 
@@ -152,26 +161,26 @@ def _guard_stream(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
             async with aclosing(inner(read(request), context)) as responses:
                 async for response in responses:
                     yield response
-        except GeneratorExit:
-            # The client went away while this was suspended in `yield`: nobody is left to answer.
+        except (asyncio.CancelledError, GeneratorExit):
+            # GeneratorExit: the client went away while this was suspended in `yield`.
             _log_call(method, "CANCELLED", started_s)
             raise
-        except BaseException as error:
-            await _abort(context, error, method, started_s)
+        except grpc.aio.AbortError:
             raise
-        _log_call(method, "OK", started_s)
+        except Exception as error:
+            status = _answer(error, method, started_s)
+        else:
+            _log_call(method, "OK", started_s)
+            return
+        # As above.
+        del request
+        await context.abort_with_status(status)
 
     return guarded
 
 
-async def _abort(
-    context: grpc.aio.ServicerContext[Any, Any], error: BaseException, method: str, started_s: float
-) -> None:
-    if isinstance(error, asyncio.CancelledError):
-        _log_call(method, "CANCELLED", started_s)
-        return
-    if isinstance(error, grpc.aio.AbortError):
-        return
+def _answer(error: Exception, method: str, started_s: float) -> Any:
+    """What the caller gets for `error`: its status, or that of an incident whose text the log has."""
     if not isinstance(error, ServiceError):
         incident = uuid.uuid4().hex[:12]
         log.error("%s failed, incident %s", method, incident, exc_info=error)
@@ -182,7 +191,7 @@ async def _abort(
             metadata={"incident": incident},
         )
     _log_call(method, error.code.value, started_s)
-    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    return rpc_status.to_status(to_status(error))
 
 
 def _log_call(method: str, code: str, started_s: float) -> None:

@@ -1,9 +1,11 @@
 """The chassis around a service made of plain handlers: errors, health, reflection, drain."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
+import weakref
 
 import grpc
 import pytest
@@ -19,15 +21,24 @@ from services.common.server import Server
 SERVICE = "multilora.v1.AdapterStoreService"
 
 
+class Heavy:
+    """Something large that a handler has at hand when it fails."""
+
+
 class Trouble:
     """Handlers whose request says what goes wrong."""
 
     def __init__(self):
         self.ended = asyncio.Event()
+        self.heavy = None
 
     def go(self, request):
         if request.name == "answer":
             raise ServiceError(Code.ABORTED, Reason.STALE_ETAG, "words", field="f", retry_after_s=2)
+        if request.name == "heavy":
+            heavy = Heavy()
+            self.heavy = weakref.ref(heavy)
+            raise ServiceError(Code.ABORTED, Reason.STALE_ETAG, "words")
         if request.name == "defect":
             raise RuntimeError("secret of the house")
 
@@ -135,6 +146,18 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(channel, method
     assert info.reason == "INVALID_FIELD"
     assert "Decode" not in caught.value.details()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("method", ["Unary", "Stream", "Gather"])
+async def test_a_refused_call_leaves_nothing_for_the_garbage_collector(channel, trouble, method):
+    """gRPC keeps what aborting raises in a cycle; a handler's locals must not hang on it."""
+    gc.disable()
+    try:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(channel, method, "heavy")
+        assert trouble.heavy() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_burst_of_calls_reaches_the_service(server):
