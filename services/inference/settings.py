@@ -6,6 +6,8 @@ from pathlib import Path
 
 from services.common.settings import existing_dir, parse_address, setting
 
+# More end the engine process inside torch, without a word.
+MAX_THREADS = 1024
 # The adapter store takes no base model with a higher ceiling.
 MAX_RANK = 4096
 
@@ -56,11 +58,12 @@ class Settings:
         for name in ("max_context_tokens", "threads", "drain_grace_s"):
             # So written that NaN is refused too.
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"--{name.replace('_', '-')}: must not be negative")
+                raise ValueError(f"--{name.replace('_', '-')}: must be a number from 0")
         if not self.base_model_name.isprintable():
             raise ValueError(f"--base-model: {self.base_model_name!r} cannot be shown: give a plain name")
-        if self.max_rank > MAX_RANK:
-            raise ValueError(f"--max-rank: must be at most {MAX_RANK}, not {self.max_rank}")
+        for name, most in (("threads", MAX_THREADS), ("max_rank", MAX_RANK)):
+            if getattr(self, name) > most:
+                raise ValueError(f"--{name.replace('_', '-')}: must be at most {most}")
         if self.page_tokens & (self.page_tokens - 1):
             raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
 

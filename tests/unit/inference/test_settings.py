@@ -9,6 +9,7 @@ from services.inference.settings import Settings
         ({"max_queue": 0}, "--max-queue"),
         ({"page_tokens": 24}, "--page-tokens"),
         ({"threads": -1}, "--threads"),
+        ({"threads": 1025}, "--threads"),
         ({"drain_grace_s": float("nan")}, "--drain-grace-s"),
         ({"drain_grace_s": float("inf")}, "--drain-grace-s"),
         ({"max_rank": 4097}, "--max-rank"),
