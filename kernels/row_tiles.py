@@ -13,6 +13,7 @@ from torch import Tensor
 from kernels.segments import BASE, Segments
 
 NO_WORK = -1
+TILE_FIELDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,17 @@ def max_row_tiles(num_rows: int, num_segments: int, tile_rows: int) -> int:
     return num_segments + (num_rows - num_segments) // tile_rows
 
 
+def cut_rows(adapter_index: int, start: int, stop: int, tile_rows: int) -> list[tuple[int, int, int]]:
+    """The tiles of one adapter's rows start..stop-1."""
+    return [(adapter_index, row, min(row + tile_rows, stop)) for row in range(start, stop, tile_rows)]
+
+
 def make_row_tiles(segments: Segments, tile_rows: int, device: torch.device) -> RowTiles:
     """Cuts every segment with an adapter; base rows get no tile."""
     tiles: list[tuple[int, int, int]] = []
     for s, adapter in enumerate(segments.adapter_indices):
         if adapter != BASE:
-            stop = segments.starts[s + 1]
-            tiles.extend(
-                (adapter, row, min(row + tile_rows, stop))
-                for row in range(segments.starts[s], stop, tile_rows)
-            )
+            tiles += cut_rows(adapter, segments.starts[s], segments.starts[s + 1], tile_rows)
     num_tiles = max_row_tiles(segments.starts[-1], len(segments.adapter_indices), tile_rows)
     tiles.extend([(NO_WORK, 0, 0)] * (num_tiles - len(tiles)))
     return RowTiles(torch.tensor(tiles, dtype=torch.int32).to(device, non_blocking=True), tile_rows)

@@ -5,7 +5,8 @@ Must not know models, nor how kernels do it. Runs on CUDA, or anywhere under Tri
 Legend: T rows, K in features, N out features summed over sites, P splits of K, R rank rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +17,17 @@ from torch import Tensor
 from kernels import tuning
 from kernels.expand import expand_kernel
 from kernels.lora_site import TILE_ROWS, LoraSite
+from kernels.operand import operand
 from kernels.rank_row_table import RankRowTable
 from kernels.row_tiles import RowTiles, make_row_tiles
 from kernels.segments import BASE, Segments
 from kernels.shrink import shrink_embedding_kernel, shrink_kernel
 from kernels.site_group import SiteGroup, make_site_group
 
-_OPERANDS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+def rank_capacity(rank: int) -> int:
+    """Ranks that kernels compiled to serve `rank` have room for: a power of two, whole tiles."""
+    return max(TILE_ROWS, triton.next_power_of_2(rank)) if rank else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class TritonSgmv:
         self._is_interpreted = not isinstance(shrink_kernel, triton.JITFunction)
         self._groups: dict[tuple[int, ...], SiteGroup] = {}
         self._last_step: _Step | None = None
+        self._prepared: _Step | None = None
 
     def add_(
         self, y_TN: Tensor, x_TK: Tensor, sites: Sequence[LoraSite], segments: Segments, bias_N: Tensor | None
@@ -81,6 +87,19 @@ class TritonSgmv:
             TILE_M=step.row_tiles.tile_rows,
         )
         self._expand(y_TN, h_PTR, group, step, None)
+
+    @contextmanager
+    def prepared(self, segments: Segments, row_tiles: RowTiles, rank_capacity: int) -> Iterator[None]:
+        """Meanwhile launches for `segments` read `row_tiles`, whatever these hold when a launch runs.
+
+        For CUDA graphs: of `segments` only the identity matters. Ranks of the adapters that
+        `row_tiles` will name are at most `rank_capacity`.
+        """
+        self._prepared = _Step(segments, self.table.num_writes, row_tiles, rank_capacity)
+        try:
+            yield
+        finally:
+            self._prepared = None
 
     def _shrink(self, x_TK: Tensor, group: SiteGroup, step: _Step) -> Tensor:
         num_splits = tuning.num_shrink_splits(group.in_features)
@@ -147,11 +166,12 @@ class TritonSgmv:
         return torch.empty(shape, dtype=torch.float32, device=self.table.pool_E.device)
 
     def _step(self, segments: Segments) -> _Step:
+        if self._prepared is not None and self._prepared.segments is segments:
+            return self._prepared
         step = self._last_step
         if step is None or step.segments is not segments or step.num_writes != self.table.num_writes:
             adapters = {index for index in segments.adapter_indices if index != BASE}
-            rank = self.table.max_live_rank(adapters)
-            capacity = max(TILE_ROWS, triton.next_power_of_2(rank)) if rank else 0
+            capacity = rank_capacity(self.table.max_live_rank(adapters))
             tile_rows = tuning.row_tile(segments.starts[-1], len(segments.adapter_indices))
             row_tiles = make_row_tiles(segments, tile_rows, self.table.pool_E.device)
             step = self._last_step = _Step(segments, self.table.num_writes, row_tiles, capacity)
@@ -167,11 +187,4 @@ class TritonSgmv:
         return 16 // self.table.pool_E.itemsize if group.is_aligned else 1
 
     def _operand(self, other: Tensor) -> tl.dtype:
-        """What matrix operands are cast to: 16 bits where both sides have them.
-
-        Triton's interpreter multiplies bfloat16 wrongly, so it gets float32.
-        """
-        pool_dtype = self.table.pool_E.dtype
-        if self._is_interpreted or other.dtype != pool_dtype:
-            return tl.float32
-        return _OPERANDS[pool_dtype]
+        return operand(other.dtype, self.table.pool_E.dtype, self._is_interpreted)

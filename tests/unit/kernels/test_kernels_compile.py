@@ -16,13 +16,20 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
+from kernels.activation import silu_mul_kernel
+from kernels.decode_attention import combine_splits_kernel, decode_attention_kernel
 from kernels.expand import expand_kernel
+from kernels.norm import rms_norm_kernel
+from kernels.prefill_attention import prefill_attention_kernel
+from kernels.rope_kv_write import rope_kv_write_kernel
 from kernels.shrink import shrink_embedding_kernel, shrink_kernel
 
 def check(kernel, dtype, **constants):
-    data = ("x_ptr", "pool_ptr", "y_ptr", "bias_ptr")
-    special = {"h_ptr": "*fp32", "scales_ptr": "*fp32", "offsets_ptr": "*i64", "dora_offsets_ptr": "*i64",
-               "token_ids_ptr": "*i64"}
+    data = ("x_ptr", "pool_ptr", "y_ptr", "bias_ptr", "out_ptr", "query_ptr", "qkv_ptr", "q_norm_ptr",
+            "k_norm_ptr", "residual_ptr", "delta_ptr", "weight_ptr")
+    floats = ("h_ptr", "scales_ptr", "partial_ptr", "tops_ptr", "totals_ptr", "cos_ptr", "sin_ptr")
+    special = {"offsets_ptr": "*i64", "dora_offsets_ptr": "*i64", "token_ids_ptr": "*i64", "scale": "fp32",
+               "eps": "fp32", **dict.fromkeys(floats, "*fp32")}
     signature = {}
     for name in kernel.arg_names:
         kind = "*i32" if name.endswith("_ptr") else "i32"
@@ -36,6 +43,16 @@ for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8))
     check(shrink_kernel, dtype, TILE_K=128, **tiles)
     check(expand_kernel, dtype, TILE_N=128, NUM_SPLITS=2, HAS_BIAS=True, **tiles)
     check(shrink_embedding_kernel, dtype, RANKS=32, TILE_M=16)
+    heads = dict(HEADS_A_GROUP=4, KV_HEADS=8, HEAD_DIM=128, PAGE_TOKENS=16)
+    attention = dict(TILE_S=64, TILE_D=128, OPERAND=operand, **heads)
+    window = 0 if dtype == "fp32" else 100
+    check(decode_attention_kernel, dtype, WINDOW=window, NUM_SPLITS=4, TILE_M=16, **attention)
+    check(prefill_attention_kernel, dtype, WINDOW=window, TILE_M=64, **attention)
+    check(combine_splits_kernel, dtype, HEAD_DIM=128, NUM_SPLITS=4, TILE_D=128)
+    check(silu_mul_kernel, dtype, TILE_F=1024)
+    for flag in (False, True):
+        check(rms_norm_kernel, dtype, HIDDEN=4096, TILE_H=4096, HAS_DELTA=flag)
+        check(rope_kv_write_kernel, dtype, HAS_NORM=flag, TILE_R=4, TILE_I=64, **heads)
 """
 
 
