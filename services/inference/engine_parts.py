@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,12 +22,13 @@ from kernels.segments import BASE
 from services.inference.adapters.fetcher import FileReader
 from services.inference.adapters.io import AdapterIo, Completion
 from services.inference.adapters.residency import Residency
-from services.inference.batch import Slice, make_batch
+from services.inference.batch import Slice
 from services.inference.engine import Engine, Runner
 from services.inference.kv_cache import KvCache
 from services.inference.messages import Ready
 from services.inference.model.config import ModelConfig, read_config
 from services.inference.model.decoder import Decoder
+from services.inference.model.forward import Forward, make_forward
 from services.inference.model.kv_pages import kv_page_elements
 from services.inference.model.sites import lora_sites
 from services.inference.model.weights import Weights, load_weights
@@ -87,11 +89,13 @@ def build_engine(
         page_elements=shape.page_elements,
     )
     decoder = Decoder(config, weights, pool_E, shape.page_tokens, make_sgmv(table))
-    _warm_up(decoder, shape.page_tokens, device)
-    engine, close = _assemble(settings, decoder, table, shape, post, reader, make_runner)
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:
         context_tokens = min(context_tokens, settings.max_context_tokens)
+    forward = make_forward(decoder, shape.page_tokens, device, settings.max_batch_requests, context_tokens)
+    _warm_up(forward, shape.page_tokens)
+    make_bound_runner = partial(make_runner, forward)
+    engine, close = _assemble(settings, decoder, table, shape, post, reader, make_bound_runner)
     log.info("%s loaded and warm after %.1f s", settings.base_model_name, time.monotonic() - started_s)
     return engine, Ready(shape.num_pages, shape.page_bytes, context_tokens), close
 
@@ -131,7 +135,7 @@ def _assemble(
             post=post,
         )
         stack.callback(adapter_io.close)
-        runner = make_runner(decoder, kv_cache, residency, table.pool_E.device)
+        runner = make_runner(kv_cache, residency)
         engine = Engine(
             scheduler,
             residency,
@@ -179,7 +183,7 @@ def _default_pool_bytes(device: str) -> int:
     return max(0, free_bytes - int(CUDA_RESERVE_SHARE * total_bytes))
 
 
-def _warm_up(decoder: Decoder, page_tokens: int, device: torch.device) -> None:
+def _warm_up(forward: Forward, page_tokens: int) -> None:
     # The first pass through the libraries compiles and allocates; no request should wait for that.
     one = Slice(token_ids=[0] * page_tokens, start=0, pages=[0], adapter_index=BASE, wants_logits=True)
-    decoder.forward(make_batch([one], page_tokens, device))
+    forward([one])

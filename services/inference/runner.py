@@ -1,17 +1,15 @@
-"""Runs one scheduled step on the model: chunks -> Batch -> logits -> sampled tokens.
+"""Runs one scheduled step on the model: chunks -> slices -> logits -> sampled tokens.
 
 Must not know policy: what is in the step was decided by the scheduler.
 """
 
 from collections.abc import Sequence as SequenceOf
 
-import torch
-
 from kernels.segments import BASE
 from services.inference.adapters.residency import Residency
-from services.inference.batch import Slice, make_batch
+from services.inference.batch import Slice
 from services.inference.kv_cache import KvCache
-from services.inference.model.decoder import Decoder
+from services.inference.model.forward import Forward
 from services.inference.sampler import sample
 from services.inference.sampler_row import SampledToken, SamplerRow
 from services.inference.scheduler import Chunk
@@ -19,15 +17,12 @@ from services.inference.sequence import Sequence
 
 
 class ModelRunner:
-    """The decoder and the sampler, fed from the KV cache's page tables and the adapters' table rows."""
+    """The model and the sampler, fed from the KV cache's page tables and the adapters' table rows."""
 
-    def __init__(
-        self, decoder: Decoder, kv_cache: KvCache, residency: Residency, device: torch.device
-    ) -> None:
-        self._decoder = decoder
+    def __init__(self, forward: Forward, kv_cache: KvCache, residency: Residency) -> None:
+        self._forward = forward
         self._kv = kv_cache
         self._residency = residency
-        self._device = device
 
     def run(self, chunks: SequenceOf[Chunk]) -> list[tuple[Sequence, SampledToken]]:
         """Computes `chunks`; a token for each sequence whose last known token is among them.
@@ -36,7 +31,7 @@ class ModelRunner:
         """
         ordered = sorted(chunks, key=lambda chunk: self._adapter_index(chunk.sequence))
         slices = [self._slice(chunk) for chunk in ordered]
-        logits_MV = self._decoder.forward(make_batch(slices, self._kv.page_tokens, self._device))
+        logits_MV = self._forward(slices)
         sampled = [chunk.sequence for chunk in ordered if chunk.is_last]
         tokens = sample(logits_MV, [_sampler_row(sequence) for sequence in sampled]) if sampled else []
         return list(zip(sampled, tokens, strict=True))

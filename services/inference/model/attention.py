@@ -1,6 +1,7 @@
 """The one interface of attention over pages.
 
-Legend: T tokens of the step, Q query heads, G KV heads, D head dim. Must not know who implements it.
+Legend: T tokens of the step, X q|k|v side by side, Q query heads, D head dim. Must not know who
+implements it.
 """
 
 from typing import Protocol
@@ -13,9 +14,10 @@ from services.inference.batch import Batch
 class AttentionStep(Protocol):
     """Attention of one batch, layer after layer."""
 
-    def attend(self, layer: int, query_TQD: Tensor, key_TGD: Tensor, value_TGD: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv_TX: Tensor) -> Tensor:
         """Writes the step's keys and values to their slots, then returns the outputs as [T, Q * D].
 
+        Query and key heads are normed where the model does so, and turned by their rows' positions.
         Row t sees the keys of its own sequence up to its own position, at most `window` of them in a
         layer with a sliding window; scores are scaled by 1 / sqrt(D).
         """

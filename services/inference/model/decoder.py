@@ -9,16 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.lora_site import LoraSite
+from kernels.segments import Segments
 from kernels.sgmv import Sgmv
 from services.inference.batch import Batch
-from services.inference.model.attention import Attention
+from services.inference.model.attention import Attention, AttentionStep
+from services.inference.model.choose import make_attention, make_pointwise
 from services.inference.model.config import ModelConfig
-from services.inference.model.kv_pages import KvPages
 from services.inference.model.layer import DecoderLayer
 from services.inference.model.linear import LoraLinear
-from services.inference.model.rope import Rope
 from services.inference.model.sites import lora_sites
-from services.inference.model.torch_attention import TorchAttention
 from services.inference.model.weights import Weights
 
 SITES_A_LAYER = 7
@@ -46,10 +45,10 @@ class Decoder:
         self._sites = lora_sites(config)
         self._embed_site = self._sites[-2]
         self._lm_head = LoraLinear(weights.lm_head_VH, None, self._sites[-1:], sgmv)
-        self._rope = Rope(config.rope, config.head_dim, embed_VH.dtype, embed_VH.device)
-        self._attention: Attention = TorchAttention(config, KvPages(pool_E, config, page_tokens))
+        self._attention = make_attention(config, weights, pool_E, page_tokens)
+        self._pointwise = make_pointwise(pool_E)
         self._layers = tuple(
-            DecoderLayer(index, config, layer, self._layer_sites(index), sgmv)
+            DecoderLayer(index, config, layer, self._layer_sites(index), sgmv, self._pointwise)
             for index, layer in enumerate(weights.layers)
         )
 
@@ -60,14 +59,34 @@ class Decoder:
         Mutates the pool: writes every row's key and value to its slot.
         """
         segments = batch.token_segments if batch.token_segments.has_adapters else None
-        hidden_TH = F.embedding(batch.token_ids_T, self._weights.embed_VH)
-        if segments is not None:
-            self._sgmv.add_embedding_(hidden_TH, batch.token_ids_T, self._embed_site, segments)
-        rotation = self._rope.rotation(batch.positions_T)
-        attention = self._attention.begin(batch)
-        for layer in self._layers:
-            layer.forward_(hidden_TH, rotation, attention, segments)
-        return self._logits(hidden_TH, batch)
+        sample_segments = batch.sample_segments if batch.sample_segments.has_adapters else None
+        hidden_TH, delta_TH = self._layers_output(batch.token_ids_T, self._attention.begin(batch), segments)
+        sampled_MH = hidden_TH.index_select(0, batch.sample_rows_M)
+        left_MH = delta_TH.index_select(0, batch.sample_rows_M)
+        return self._logits(sampled_MH, left_MH, sample_segments).float()
+
+    def decode(self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None) -> Tensor:
+        """Logits [T, V], in the model's dtype, of rows that are one new token each of a sequence.
+
+        Launches depend on shapes alone. `segments` None means that every row is a base row. Mutates
+        the pool as `forward` does.
+        """
+        return self._logits(*self._layers_output(token_ids_T, attention, segments), segments)
+
+    @property
+    def attention(self) -> Attention:
+        """Who attends."""
+        return self._attention
+
+    @property
+    def sgmv(self) -> Sgmv:
+        """Who adds LoRA deltas."""
+        return self._sgmv
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+        return self._config.vocab_size
 
     def site_weight(self, site: LoraSite) -> Tensor:
         """A view [out_features, in_features] of the base weight at `site`."""
@@ -85,9 +104,19 @@ class Decoder:
     def _layer_sites(self, layer: int) -> tuple[LoraSite, ...]:
         return self._sites[layer * SITES_A_LAYER : (layer + 1) * SITES_A_LAYER]
 
-    def _logits(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
-        segments = batch.sample_segments if batch.sample_segments.has_adapters else None
-        sampled_MH = hidden_TH.index_select(0, batch.sample_rows_M)
-        norm_H = self._weights.norm_H
-        normed_MH = F.rms_norm(sampled_MH, norm_H.shape, norm_H, self._config.norm_eps)
-        return self._lm_head(normed_MH, segments).float()
+    def _layers_output(
+        self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream, and what the last layer left to be added to it."""
+        hidden_TH = F.embedding(token_ids_T, self._weights.embed_VH)
+        if segments is not None:
+            self._sgmv.add_embedding_(hidden_TH, token_ids_T, self._embed_site, segments)
+        delta_TH: Tensor | None = None
+        for layer in self._layers:
+            delta_TH = layer.forward_(hidden_TH, delta_TH, attention, segments)
+        assert delta_TH is not None, "a model has layers"
+        return hidden_TH, delta_TH
+
+    def _logits(self, hidden_MH: Tensor, delta_MH: Tensor, segments: Segments | None) -> Tensor:
+        norm_H, eps = self._weights.norm_H, self._config.norm_eps
+        return self._lm_head(self._pointwise.add_norm_(hidden_MH, delta_MH, norm_H, eps), segments)

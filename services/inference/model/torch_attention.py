@@ -45,7 +45,7 @@ class TorchAttention:
         self._pages = pages
 
     def begin(self, batch: Batch) -> "TorchAttentionStep":
-        """As Attention.begin; zeroes the pages that sequences begin and leave partly empty."""
+        """Lays `batch` out; zeroes the pages that sequences begin and leave partly empty."""
         self._clear_begun_pages(batch)
         windows = [self._config.window_tokens(layer) for layer in range(self._config.num_layers)]
         reads = {window: self._reads(batch, window) for window in dict.fromkeys(windows)}
@@ -105,7 +105,7 @@ class TorchAttentionStep:
         self._reads = reads
 
     def attend(self, layer: int, query_TQD: Tensor, key_TGD: Tensor, value_TGD: Tensor) -> Tensor:
-        """As AttentionStep.attend."""
+        """As AttentionStep.attend, of heads that are normed and turned already."""
         self._pages.write(layer, self._rows_T, key_TGD, value_TGD)
         reads = self._reads[layer]
         if len(reads) == 1:

@@ -63,12 +63,16 @@ class PagedDecoder:
         """Pages from anywhere in the pool."""
         return [self._free.pop() for _ in range(num_pages)]
 
-    def step(self, chunks: Sequence[tuple[Stream, int]]) -> list[Tensor]:
-        """Computes the next `n` tokens of each stream; logits of all of them, [n, V] each."""
+    def slices(self, chunks: Sequence[tuple[Stream, int]]) -> list[Slice]:
+        """The next `n` tokens of each stream, in pages that it is given here where it lacks them."""
         for stream, num_tokens in chunks:
             missing = -(-(stream.num_computed + num_tokens) // PAGE_TOKENS) - len(stream.pages)
             stream.pages += self.take_pages(missing)
-        batch = make_batch([_slice(stream, n) for stream, n in chunks], PAGE_TOKENS, self.device)
+        return [_slice(stream, n) for stream, n in chunks]
+
+    def step(self, chunks: Sequence[tuple[Stream, int]]) -> list[Tensor]:
+        """Computes the next `n` tokens of each stream; logits of all of them, [n, V] each."""
+        batch = make_batch(self.slices(chunks), PAGE_TOKENS, self.device)
         all_rows = torch.arange(batch.num_tokens, device=self.device)
         batch = replace(batch, sample_rows_M=all_rows, sample_segments=batch.token_segments)
         logits_MV = self.decoder.forward(batch)

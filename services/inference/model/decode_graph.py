@@ -1,0 +1,134 @@
+"""Decode steps as CUDA graphs: one a number of rows, whoever the rows belong to.
+
+Must not know requests or sampling. A step pads its rows to the next size there is a graph for, sends
+what differs from step to step in one copy, and replays.
+
+Legend: B rows of a graph, V vocabulary.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.lora_site import TILE_ROWS
+from kernels.row_tiles import RowTiles
+from kernels.segments import BASE, make_segments
+from kernels.sgmv_triton import TritonSgmv, rank_capacity
+from services.inference.batch import Slice
+from services.inference.model.decoder import Decoder
+from services.inference.model.step_buffer import DECODE_TILE_ROWS, StepBuffer
+from services.inference.model.triton_attention import DecodeReads, TritonAttention
+
+log = logging.getLogger(__name__)
+
+NO_LORA = 0
+
+
+def graph_sizes(max_rows: int) -> tuple[int, ...]:
+    """Numbers of rows that graphs are captured for, `max_rows` the last."""
+    steps = (1, 2, 4, *range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32))
+    return (*(size for size in (*steps, *range(256, max_rows, 64)) if size < max_rows), max_rows)
+
+
+class DecodeStep:
+    """The launches of one decode step over a buffer; runs on any device that Triton runs on."""
+
+    def __init__(
+        self, decoder: Decoder, attention: TritonAttention, sgmv: TritonSgmv, buffer: StepBuffer
+    ) -> None:
+        self._decoder = decoder
+        self._attention = attention
+        self._sgmv = sgmv
+        self._buffer = buffer
+        device = sgmv.table.pool_E.device
+        self._logits_BV = torch.empty(
+            (buffer.max_rows, decoder.vocab_size), dtype=torch.float32, device=device
+        )
+        self._segments = make_segments([(0, buffer.max_rows)], device)
+
+    def logits(self, num_rows: int) -> Tensor:
+        """[num_rows, V] float32: those of the last step, until the next."""
+        return self._logits_BV[:num_rows]
+
+    @torch.inference_mode()
+    def launch(self, num_rows: int, capacity: int) -> None:
+        """Computes the logits of the buffer's first `num_rows` rows.
+
+        Adapters have ranks of at most `capacity`; NO_LORA means that every row is a base row.
+        """
+        rows = self._buffer.views(num_rows)
+        reads = DecodeReads(rows.context_lens_B, rows.first_pages_B)
+        attention = self._attention.step(rows.positions_B, rows.slots_B, rows.pages_X, reads)
+        segments = None if capacity == NO_LORA else self._segments
+        with self._sgmv.prepared(self._segments, RowTiles(rows.tiles_W3, DECODE_TILE_ROWS), capacity):
+            logits_BV = self._decoder.decode(rows.token_ids_B, attention, segments)
+        self.logits(num_rows).copy_(logits_BV)
+
+
+class DecodeGraphs:
+    """Graphs of steps of up to `max_rows` rows, all captured when made.
+
+    Each size has a graph without LoRA, one for ranks of a tile at most and one for every rank that is
+    served. They share one memory pool: only one runs at a time.
+    """
+
+    def __init__(self, decoder: Decoder, max_rows: int, max_context_tokens: int, page_tokens: int) -> None:
+        attention, sgmv = decoder.attention, decoder.sgmv
+        assert isinstance(attention, TritonAttention)
+        assert isinstance(sgmv, TritonSgmv)
+        self._table = sgmv.table
+        max_pages = max_rows * -(-max_context_tokens // page_tokens)
+        self._buffer = StepBuffer(max_rows, max_pages, page_tokens, sgmv.table.pool_E.device)
+        self._step = DecodeStep(decoder, attention, sgmv, self._buffer)
+        self._sizes = graph_sizes(max_rows)
+        self._capacities = tuple(sorted({NO_LORA, TILE_ROWS, rank_capacity(sgmv.table.max_rank)}))
+        self._graphs = self._capture_all()
+
+    def takes(self, slices: Sequence[Slice]) -> bool:
+        """Whether `slices` are a decode step: one token each, whose logits are wanted."""
+        return 0 < len(slices) <= self._sizes[-1] and all(
+            part.wants_logits and len(part.token_ids) == 1 for part in slices
+        )
+
+    def run(self, slices: Sequence[Slice]) -> Tensor:
+        """Logits [rows, V] in float32 of a step that `takes` says yes to, overwritten by the next.
+
+        Put slices of one adapter side by side. Mutates the pool as Decoder.forward does.
+        """
+        num_rows = next(size for size in self._sizes if size >= len(slices))
+        rank = self._table.max_live_rank({part.adapter_index for part in slices} - {BASE})
+        capacity = next(capacity for capacity in self._capacities if capacity >= rank)
+        self._buffer.fill(slices, num_rows)
+        self._graphs[num_rows, capacity].replay()
+        return self._step.logits(len(slices))
+
+    def _capture_all(self) -> dict[tuple[int, int], torch.cuda.CUDAGraph]:
+        started_s = time.monotonic()
+        self._buffer.fill((), self._sizes[-1])
+        pool = torch.cuda.graph_pool_handle()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        # The largest first: the smaller then fit in its memory.
+        graphs = {
+            (size, capacity): self._capture(size, capacity, pool, stream)
+            for size in reversed(self._sizes)
+            for capacity in reversed(self._capacities)
+        }
+        torch.cuda.synchronize()
+        log.info("%d decode graphs captured in %.1f s", len(graphs), time.monotonic() - started_s)
+        return graphs
+
+    def _capture(
+        self, num_rows: int, capacity: int, pool: Any, stream: torch.cuda.Stream
+    ) -> torch.cuda.CUDAGraph:
+        with torch.cuda.stream(stream):
+            # What is compiled, chosen or built on first use must not fall into the capture.
+            self._step.launch(num_rows, capacity)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            self._step.launch(num_rows, capacity)
+        return graph

@@ -1,0 +1,118 @@
+"""Attention by Triton kernels that read and write pages in place.
+
+Legend: T tokens of the step, N sequences, X q|k|v side by side, W query tiles, D head dim. Must not
+know projections or LoRA.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from kernels.decode_attention import decode_attention
+from kernels.paged_kv import PagedKv
+from kernels.prefill_attention import prefill_attention, query_tiles, tile_tokens
+from kernels.rope_kv_write import rope_kv_write
+from services.inference.batch import Batch
+from services.inference.model.config import ModelConfig
+from services.inference.model.head_norms import HeadNorms
+from services.inference.model.rope import Rope, Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeReads:
+    """One row a sequence: row n has context_lens_N[n] keys, in pages from first_pages_N[n] on.
+
+    0 keys is a padding row, whose output is 0.
+    """
+
+    context_lens_N: Tensor
+    first_pages_N: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReads:
+    """Chunks of sequences: the `query_tiles` of the step."""
+
+    tiles_W4: Tensor
+
+
+class TritonAttention:
+    """`Attention` on a CUDA device; `norms` by layer. `rope` is in float32 whatever the model's dtype."""
+
+    def __init__(
+        self, config: ModelConfig, rope: Rope, norms: Sequence[HeadNorms | None], kv: PagedKv
+    ) -> None:
+        self._config = config
+        self._rope = rope
+        self._norms = norms
+        self._kv = kv
+
+    def begin(self, batch: Batch) -> "TritonAttentionStep":
+        """As Attention.begin; mutates no page."""
+        num_sequences, width = batch.page_table_NP.shape
+        first_pages = range(0, num_sequences * width, max(1, width))
+        device = self._kv.pool_E.device
+        reads: DecodeReads | ChunkReads
+        if all(stop - start == 1 for start, stop in pairwise(batch.query_starts)):
+            both_2N = torch.tensor([batch.context_lens, first_pages], dtype=torch.int32).to(device)
+            reads = DecodeReads(both_2N[0], both_2N[1])
+        else:
+            num_tokens = tile_tokens(self._config.num_heads // self._config.num_kv_heads)
+            tiles = query_tiles(batch.query_starts, batch.context_lens, first_pages, num_tokens)
+            reads = ChunkReads(torch.tensor(tiles, dtype=torch.int32).to(device))
+        return self.step(batch.positions_T, batch.kv_slots_T, batch.page_table_NP, reads)
+
+    def step(
+        self, positions_T: Tensor, slots_T: Tensor, pages: Tensor, reads: DecodeReads | ChunkReads
+    ) -> "TritonAttentionStep":
+        """A step whose layout lies in device memory: `pages` is contiguous, a slot below 0 is not written.
+
+        Everything is int32 or int64.
+        """
+        rotation = self._rope.rotation(positions_T)
+        return TritonAttentionStep(self._config, self._norms, self._kv, rotation, slots_T, pages, reads)
+
+
+class TritonAttentionStep:
+    """TritonAttention of one batch."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        norms: Sequence[HeadNorms | None],
+        kv: PagedKv,
+        rotation: Rotation,
+        slots_T: Tensor,
+        pages: Tensor,
+        reads: DecodeReads | ChunkReads,
+    ) -> None:
+        self._config = config
+        self._norms = norms
+        self._kv = kv
+        self._rotation = rotation
+        self._slots_T = slots_T
+        self._pages = pages
+        self._reads = reads
+
+    def attend(self, layer: int, qkv_TX: Tensor) -> Tensor:
+        """As AttentionStep.attend."""
+        norms = self._norms[layer]
+        query_TQD = rope_kv_write(
+            qkv_TX,
+            self._rotation.cos_T1D,
+            self._rotation.sin_T1D,
+            self._slots_T,
+            self._kv,
+            layer,
+            None if norms is None else (norms.query_D, norms.key_D),
+            self._config.norm_eps,
+        )
+        window, reads = self._config.window_tokens(layer), self._reads
+        if isinstance(reads, ChunkReads):
+            return prefill_attention(query_TQD, self._kv, layer, reads.tiles_W4, self._pages, window)
+        return decode_attention(
+            query_TQD, self._kv, layer, reads.context_lens_N, reads.first_pages_N, self._pages, window
+        )
