@@ -237,9 +237,8 @@ class Residency:
         entry = self._entries.get(adapter.key)
         if entry is None:
             entry = self._entries[adapter.key] = Entry(adapter, self._clock())
-        elif entry.state is REMOTE:
-            # The same weights may go by several names: fetch by one that was resolved just now.
-            entry.adapter = adapter
+        # The same weights may go by several names: show, and fetch by, the one that was resolved last.
+        entry.adapter = adapter
         return entry
 
     def _settled(self, entry: Entry) -> list[Io]:

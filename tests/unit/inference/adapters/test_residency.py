@@ -1,5 +1,7 @@
 """Residency one rule at a time; test_residency_machine drives them all at random."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.common.errors import Code, Reason, ServiceError
@@ -64,6 +66,16 @@ def test_counters_say_in_which_tier_requests_found_their_adapter(rig):
     assert (counters.device_hits, counters.host_hits) == (1, 2)
     assert (counters.store_fetches, counters.disk_hits, counters.fetch_failures) == (2, 1, 0)
     assert (counters.host_bytes, counters.resident_adapters) == (6 * PAGE_BYTES, 2)
+
+
+def test_weights_of_several_names_are_one_adapter_shown_by_the_last(rig):
+    rig.to_device("a", "r1")
+    again = replace(adapter("a"), version_name="tenants/t/adapters/copy/versions/7")
+    assert rig.residency.load(again, DEVICE, False, 1) == []
+    [info] = rig.residency.info()
+    assert (info.version_name, info.residency) == (again.version_name, DEVICE)
+    [(_, loaded)] = rig.residency.take_completed()
+    assert loaded == info
 
 
 def test_a_failed_fetch_is_told_to_those_who_waited_and_then_forgotten(rig):
