@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import STORE, AdapterName, Json, Store, wait
+from client.command.options import STORE, AdapterName, Json, NoServer, Store, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
 from client.names import short_name
 from client.registry import Adapter, AdapterVersion
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def list_adapters(
     tenant: Annotated[str, typer.Argument(help="Only this tenant's.")] = "",
     store: Store = STORE,
+    server: NoServer = "",
     json: Json = False,
 ) -> None:
     """List adapters.
@@ -59,7 +60,7 @@ def _aliases(adapter: Adapter) -> str:
     )
 
 
-def show(name: AdapterName, store: Store = STORE, json: Json = False) -> None:
+def show(name: AdapterName, store: Store = STORE, server: NoServer = "", json: Json = False) -> None:
     """Show an adapter and its versions, or one version.
 
     multilora show acme/reverse

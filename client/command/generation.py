@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import MAX_INT32, SERVER, Json, Server, wait
+from client.command.options import MAX_INT32, SERVER, Json, NoStore, Server, wait
 from client.command.output import print_json
 from client.events import Delta, Finished, Started
 from client.generate_stream import GenerateStream
@@ -52,6 +52,7 @@ def generate(
         bool, typer.Option("--stats", help="Print version, tokens and times on stderr.")
     ] = False,
     server: Server = SERVER,
+    store: NoStore = "",
     json: Json = False,
 ) -> None:
     """Stream a completion to stdout as it is made.

@@ -16,6 +16,13 @@ Store = Annotated[
 Server = Annotated[
     str, typer.Option("--server", envvar="MULTILORA_SERVER", metavar="HOST:PORT", help="Inference server.")
 ]
+# Every command takes both addresses, so that a script can give the same two to all of them.
+NoStore = Annotated[
+    str, typer.Option("--store", metavar="HOST:PORT", help="Not needed here.", expose_value=False)
+]
+NoServer = Annotated[
+    str, typer.Option("--server", metavar="HOST:PORT", help="Not needed here.", expose_value=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 AdapterName = Annotated[
     str,

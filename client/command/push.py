@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from client.command.options import STORE, Json, Store, wait
+from client.command.options import STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, size_text
 from client.names import short_name
 from client.registry import AdapterVersion, Lineage
@@ -31,6 +31,7 @@ def push(
     notes: Annotated[str, typer.Option(help="Anything worth knowing.")] = "",
     request_id: Annotated[str, typer.Option(help="The same again continues the same upload.")] = "",
     store: Store = STORE,
+    server: NoServer = "",
     json: Json = False,
 ) -> None:
     """Upload an adapter as its next version.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import SERVER, AdapterName, Json, Server, wait
+from client.command.options import SERVER, AdapterName, Json, NoStore, Server, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
 from client.inference_client import InferenceClient
 from client.names import short_name
@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(stats)
 
 
-def resident(server: Server = SERVER, json: Json = False) -> None:
+def resident(server: Server = SERVER, store: NoStore = "", json: Json = False) -> None:
     """List the adapters that a server holds or is bringing in."""
 
     async def work() -> list[ResidentAdapter]:
@@ -69,6 +69,7 @@ def load(
     tier: Annotated[Tier, typer.Option(help="How near.")] = Tier.device,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it there until it is unloaded.")] = False,
     server: Server = SERVER,
+    store: NoStore = "",
     json: Json = False,
 ) -> None:
     """Bring an adapter in ahead of traffic.
@@ -91,6 +92,7 @@ def unload(
     name: AdapterName,
     tier: Annotated[Tier, typer.Option(help="device: keep the host copy; host: free both.")] = Tier.host,
     server: Server = SERVER,
+    store: NoStore = "",
     json: Json = False,
 ) -> None:
     """Wait for an adapter's requests, then free it.
@@ -112,7 +114,7 @@ def unload(
     )
 
 
-def stats(server: Server = SERVER, json: Json = False) -> None:
+def stats(server: Server = SERVER, store: NoStore = "", json: Json = False) -> None:
     """Show a server's model and counters."""
 
     async def work() -> tuple[Model, Stats]:

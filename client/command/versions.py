@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from client.command.options import MAX_INT64, STORE, Json, Store, wait
+from client.command.options import MAX_INT64, STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, print_table, time_text
 from client.names import short_name
 from client.registry import AdapterVersion, Alias, AliasMove
@@ -32,6 +32,7 @@ def alias(
         ),
     ] = None,
     store: Store = STORE,
+    server: NoServer = "",
     json: Json = False,
 ) -> None:
     """Point an alias at a version, or show where it has pointed.
@@ -65,7 +66,7 @@ def alias(
     )
 
 
-def disable(name: _VersionName, store: Store = STORE, json: Json = False) -> None:
+def disable(name: _VersionName, store: Store = STORE, server: NoServer = "", json: Json = False) -> None:
     """Refuse a version to new requests; running streams finish.
 
     multilora disable acme/reverse@3
@@ -78,7 +79,7 @@ def disable(name: _VersionName, store: Store = STORE, json: Json = False) -> Non
     _print_state(wait(work()), json)
 
 
-def enable(name: _VersionName, store: Store = STORE, json: Json = False) -> None:
+def enable(name: _VersionName, store: Store = STORE, server: NoServer = "", json: Json = False) -> None:
     """Take a disable back.
 
     multilora enable acme/reverse@3
