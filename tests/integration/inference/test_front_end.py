@@ -20,7 +20,7 @@ from services.inference.messages import Cancel, Command, Events, Failed, Finishe
 from services.inference.model.digest import base_model_digest
 from services.inference.request import FinishReason
 from services.inference.settings import Settings
-from tests.fakes import FakeEngine, FakeStore
+from tests.fakes import READY, FakeEngine, FakeStore
 from tests.integration.inference.served import error_of, read_model, write_model_dir
 
 STORE_DOWN = ServiceError(Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE, "no answer", retry_after_s=1.0)
@@ -113,6 +113,33 @@ async def test_waits_for_a_store_that_is_not_there_yet(settings, monkeypatch, ca
     assert len(running.store.registered) == 1
     assert caplog.text.count("the adapter store is not there yet (no answer)") == 2
     await channel.close()
+    stop_as(signal.SIGTERM)
+    await ends_with(running, 0)
+
+
+async def test_health_is_serving_only_once_the_engine_is_warm_and_the_model_registered(settings):
+    class SlowStore(FakeStore):
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def register_base_model(self, *arguments):
+            self.asked.set()
+            await self.may_answer.wait()
+            await super().register_base_model(*arguments)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    running = Running(replace(settings, listen=listen), FakeEngine(ready=None), SlowStore())
+    async with grpc.aio.insecure_channel(listen) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+        not_yet = health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await stub.Check(request, wait_for_ready=True, timeout=10)).status == not_yet
+        running.engine.send(READY)
+        await running.store.asked.wait()
+        assert await health(channel) == not_yet
+        running.store.may_answer.set()
+        assert await asyncio.wait_for(running.announced.get(), 10) == listen
+        assert await health(channel) == health_pb2.HealthCheckResponse.SERVING
     stop_as(signal.SIGTERM)
     await ends_with(running, 0)
 
