@@ -71,7 +71,7 @@ def cells(sizes: EngineSizes) -> list[tuple[int, int]]:
         (batch, count)
         for batch in sizes.batches
         for count in sorted({0, 1, batch, *sizes.distinct})
-        if count <= batch
+        if count <= min(batch, sizes.most_adapters)
     ]
 
 

@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Options:
         "--output", type=Path, default=Path("docs/benchmarks/gpu"), help="OUTPUT.json and OUTPUT.md"
     )
     parser.add_argument("--shape", choices=sorted(SHAPES), default="llama-8b")
+    parser.add_argument("--most-adapters", type=int, help="leave out engine cells with more; default: none")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--directory", type=Path, help="keeps adapters from run to run; default: temporary")
     parser.add_argument("--commit", default="", help="the commit to name, where this is no checkout")
@@ -76,9 +77,12 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error(f"--tables: no table {unknown[0]!r}; there are {', '.join(WEIGHTS)}")
     if found.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device here")
+    shape = SHAPES[found.shape]
+    if found.most_adapters is not None:
+        shape = replace(shape, engine=replace(shape.engine, most_adapters=found.most_adapters))
     return Options(
         tables=tables,
-        shape=SHAPES[found.shape],
+        shape=shape,
         device=found.device,
         seconds_budget=found.seconds_budget,
         output=found.output,

@@ -12,10 +12,14 @@ MIXED = "mixed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSizes:
-    """Cells of the engine table, the most wanted first; `distinct` beside none, one and batch-many."""
+    """Cells of the engine table, the most wanted first; `distinct` beside none, one and batch-many.
+
+    Cells of more than `most_adapters` are left out: each adapter takes time to make and to load.
+    """
 
     batches: tuple[int, ...]
     distinct: tuple[int, ...]
+    most_adapters: int
     num_prompt_tokens: int
     num_output_tokens: int
     passes: int
@@ -91,6 +95,7 @@ LLAMA_8B = BenchShape(
     engine=EngineSizes(
         batches=(32, 1, 256, 128, 64),
         distinct=(32, 64),
+        most_adapters=1024,
         num_prompt_tokens=128,
         num_output_tokens=129,
         passes=3,
@@ -129,7 +134,9 @@ TINY = BenchShape(
     max_batch_tokens=64,
     copy_bytes=1 << 20,
     threads=1,
-    engine=EngineSizes(batches=(4, 1), distinct=(2,), num_prompt_tokens=8, num_output_tokens=9, passes=2),
+    engine=EngineSizes(
+        batches=(4, 1), distinct=(2,), most_adapters=1024, num_prompt_tokens=8, num_output_tokens=9, passes=2
+    ),
     churn=ChurnSizes(
         num_running=3, num_resident=2, num_newcomers=2, steps_apart=4, newcomer_tokens=2, num_idle_repeats=2
     ),
