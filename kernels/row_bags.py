@@ -20,31 +20,25 @@ from kernels.lora_site import LoraSite
 from kernels.rank_row_table import NO_TILE, RankRowTable
 from kernels.rank_rows import dora_row
 from kernels.row_runs import Run
-from kernels.weight_copies import LANES, SiteCopies
-
-_Sum = tuple[int, int, int, int]
-"""A bag that expands: number of rows of B, the first, rows from one to the next, first number of h."""
-
-_NO_SUM = (0, 0, 0, 0)
+from kernels.weight_copies import LANES, AdapterCopy
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkBags:
-    """Bag u of K rows: input x_rows_U[u], tile u. Sums are (U, LANES); `h_indices_X` finds each number."""
+class BagShape:
+    """How many rows each bag sums and with which numbers: the same in every layer of like ranks.
+
+    Bag u that shrinks sums K rows times input x_rows_U[u]; the results are (U, LANES), of which
+    `h_indices_X` are those to expand. Bag z that expands sums the rows from offsets_Z[z] on; the
+    results are (Z, width), which is (M, N).
+    """
 
     x_rows_U: Tensor
-    indices: Tensor
     offsets_U: Tensor
     h_indices_X: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class ExpandBags:
-    """Bags of rows of `width` floats, as many as the rank: sums are (Z, width), which is (M, N)."""
-
-    width: int
-    indices_X: Tensor
     offsets_Z: Tensor
+
+
+Shapes = dict[tuple[object, ...], BagShape]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,76 +53,109 @@ class EmbeddingReads:
 class RowBags:
     """All that the sites sharing an input need for `rows`, M adjacent rows of the batch.
 
-    Rows of others among them have empty bags, whose sum is zero. `D_MN` is DoRA's factor, zero for
-    plain adapters, None if all are plain.
+    Rows of others among them have empty bags, whose sum is zero. `a_indices` are rows of LANES floats
+    of the copies, `b_indices_X` rows of `width`. `embedding` takes the place of shrinking where A has
+    tokens for columns. `D_MN` is DoRA's factor, zero for plain adapters, None if all are plain.
     """
 
     rows: slice
-    shrink: ShrinkBags | EmbeddingReads
-    expand: ExpandBags
+    width: int
+    shape: BagShape
+    a_indices: Tensor
+    b_indices_X: Tensor
+    embedding: EmbeddingReads | None
     D_MN: Tensor | None
 
 
 def make_row_bags(
-    table: RankRowTable, runs: Sequence[Run], copies: Mapping[int, SiteCopies], sites: Sequence[LoraSite]
+    table: RankRowTable,
+    runs: Sequence[Run],
+    copies: Mapping[int, AdapterCopy],
+    sites: Sequence[LoraSite],
+    shapes: Shapes,
 ) -> RowBags | None:
-    """Bags of the rows in `runs`, whose adapters all have copies; None if none touches `sites`."""
-    if not any(site.index in copies[run.adapter_index] for run in runs for site in sites):
+    """Bags of the rows in `runs`, whose adapters all have copies; None if none touches `sites`.
+
+    `shapes` are those of the same runs made so far; a new one is added.
+    """
+    if not any(site.index in copies[run.adapter_index].sites for run in runs for site in sites):
         return None
-    device = table.pool_E.device
-    rows = slice(runs[0].start, runs[-1].stop)
-    tiles, sums = _tiles_and_sums(runs, copies, sites)
-    expand, h_indices_X = _expand_bags(sums, math.gcd(*(site.out_features for site in sites)), device)
-    shrink: ShrinkBags | EmbeddingReads
-    if sites[0].is_embedding:
-        shrink = _embedding_reads(table, runs, sites[0])
-    else:
-        shrink = _shrink_bags(tiles, sites[0].in_features, h_indices_X)
-    return RowBags(rows, shrink, expand, _dora_factors(table, runs, rows, sites))
-
-
-def _tiles_and_sums(
-    runs: Sequence[Run], copies: Mapping[int, SiteCopies], sites: Sequence[LoraSite]
-) -> tuple[list[tuple[int, int]], list[_Sum]]:
-    """For each bag that shrinks its row of x and first row of A, and the bags that expand."""
     width = math.gcd(*(site.out_features for site in sites))
-    nothing = [_NO_SUM] * sum(site.out_features // width for site in sites)
-    tiles: list[tuple[int, int]] = []
-    sums: list[_Sum] = []
-    row = runs[0].start
+    ranks = tuple([_ranks(copies[run.adapter_index], sites) for run in runs])
+    key = (runs[0].start, ranks, sites[0].in_features, tuple([site.out_features for site in sites]))
+    shape = shapes.get(key)
+    if shape is None:
+        shape = shapes[key] = _make_shape(runs, ranks, sites, width, table.pool_E.device)
+    a_parts: list[Tensor] = []
+    b_parts: list[Tensor] = []
     for run in runs:
-        sums.extend(nothing * (run.start - row))
+        a_indices, b_indices = _indices(copies[run.adapter_index], sites, width, table.pool_E.device)
+        a_parts.extend([a_indices] * run.num_rows)
+        b_parts.extend([b_indices] * run.num_rows)
+    return RowBags(
+        slice(runs[0].start, runs[-1].stop),
+        width,
+        shape,
+        torch.cat(a_parts),
+        torch.cat(b_parts),
+        _embedding_reads(table, runs, sites[0]) if sites[0].is_embedding else None,
+        _dora_factors(table, runs, sites),
+    )
+
+
+def _ranks(copy: AdapterCopy, sites: Sequence[LoraSite]) -> tuple[int, ...]:
+    return tuple([copy.sites[site.index].rank if site.index in copy.sites else 0 for site in sites])
+
+
+def _indices(
+    copy: AdapterCopy, sites: Sequence[LoraSite], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The rows of A and of B that one row of the batch sums, bag after bag; int32."""
+    key = tuple([site.index for site in sites])
+    if key not in copy.indices:
+        a_parts, b_parts = [torch.arange(0)], [torch.arange(0)]
+        for site in sites:
+            part = copy.sites.get(site.index)
+            if part is None:
+                continue
+            first_a, first_b = part.a_offset // LANES, part.b_offset // width
+            num_chunks = site.out_features // width
+            a_parts.append(torch.arange(first_a, first_a + part.num_tiles * site.in_features))
+            rows_Rc = torch.arange(first_b, first_b + part.rank * num_chunks).view(part.rank, num_chunks)
+            b_parts.append(rows_Rc.t().flatten())
+        a_indices, b_indices = torch.cat(a_parts).int(), torch.cat(b_parts).int()
+        copy.indices[key] = a_indices.to(device), b_indices.to(device)
+    return copy.indices[key]
+
+
+def _make_shape(
+    runs: Sequence[Run],
+    ranks: Sequence[tuple[int, ...]],
+    sites: Sequence[LoraSite],
+    width: int,
+    device: torch.device,
+) -> BagShape:
+    x_rows: list[int] = []
+    counts: list[int] = []
+    first_hs: list[int] = []
+    num_chunks = [site.out_features // width for site in sites]
+    stop = runs[0].start
+    for run, site_ranks in zip(runs, ranks, strict=True):
+        num_empty = (run.start - stop) * sum(num_chunks)
+        counts += [0] * num_empty
+        first_hs += [0] * num_empty
         for row in range(run.start, run.stop):
-            for site in sites:
-                num_chunks = site.out_features // width
-                copy = copies[run.adapter_index].get(site.index)
-                if copy is None:
-                    sums.extend([_NO_SUM] * num_chunks)
-                    continue
-                first_b, first_h = copy.b_offset // width, len(tiles) * LANES
-                sums.extend((copy.rank, first_b + c, num_chunks, first_h) for c in range(num_chunks))
-                first_a = copy.a_offset // LANES
-                tiles.extend((row, first_a + tile * site.in_features) for tile in range(copy.num_tiles))
-        row = run.stop
-    return tiles, sums
-
-
-def _shrink_bags(tiles: Sequence[tuple[int, int]], in_features: int, h_indices_X: Tensor) -> ShrinkBags:
-    x_rows_U, firsts_U = torch.tensor(tiles, device=h_indices_X.device).unbind(1)
-    k_K = torch.arange(in_features, device=h_indices_X.device)
-    indices = (firsts_U[:, None] + k_K).flatten().int()
-    offsets_U = torch.arange(0, len(indices), in_features, dtype=torch.int32, device=indices.device)
-    return ShrinkBags(x_rows_U.contiguous(), indices, offsets_U, h_indices_X)
-
-
-def _expand_bags(sums: Sequence[_Sum], width: int, device: torch.device) -> tuple[ExpandBags, Tensor]:
-    """The bags, and which number of h each of their rows is multiplied with."""
-    counts_Z, firsts_Z, steps_Z, first_hs_Z = torch.tensor(sums, device=device).unbind(1)
+            for rank, chunks in zip(site_ranks, num_chunks, strict=True):
+                counts += [rank] * chunks
+                first_hs += [len(x_rows) * LANES] * chunks
+                x_rows += [row] * -(-rank // LANES)
+        stop = run.stop
+    counts_Z = torch.tensor(counts, device=device)
     offsets_Z = counts_Z.cumsum(0) - counts_Z
-    z_X = torch.arange(len(sums), device=device).repeat_interleave(counts_Z)
-    r_X = torch.arange(len(z_X), device=device) - offsets_Z[z_X]
-    indices_X = firsts_Z[z_X] + steps_Z[z_X] * r_X
-    return ExpandBags(width, indices_X.int(), offsets_Z.int()), first_hs_Z[z_X] + r_X
+    shifts_Z = torch.tensor(first_hs, device=device) - offsets_Z
+    h_indices_X = shifts_Z.repeat_interleave(counts_Z) + torch.arange(sum(counts), device=device)
+    offsets_U = torch.arange(len(x_rows), dtype=torch.int32, device=device) * sites[0].in_features
+    return BagShape(torch.tensor(x_rows, device=device), offsets_U, h_indices_X, offsets_Z.int())
 
 
 def _embedding_reads(table: RankRowTable, runs: Sequence[Run], site: LoraSite) -> EmbeddingReads:
@@ -146,21 +173,17 @@ def _embedding_reads(table: RankRowTable, runs: Sequence[Run], site: LoraSite) -
     return EmbeddingReads(a_offsets_X.contiguous(), token_rows_X.contiguous())
 
 
-def _dora_factors(
-    table: RankRowTable, runs: Sequence[Run], rows: slice, sites: Sequence[LoraSite]
-) -> Tensor | None:
-    out_features = sum(site.out_features for site in sites)
-    D_MN = torch.zeros(rows.stop - rows.start, out_features, device=table.pool_E.device)
-    has_dora = False
-    column = 0
-    for site in sites:
-        for run in runs:
-            site_rows = table.rows(run.adapter_index).get(site.index)
-            if site_rows is not None and site_rows.dora_offset != NO_TILE:
-                columns = slice(column, column + site.out_features)
-                D_MN[run.start - rows.start : run.stop - rows.start, columns] = dora_row(
-                    table, site, site_rows
-                )
-                has_dora = True
-        column += site.out_features
-    return D_MN if has_dora else None
+def _dora_factors(table: RankRowTable, runs: Sequence[Run], sites: Sequence[LoraSite]) -> Tensor | None:
+    shape = (runs[-1].stop - runs[0].start, sum(site.out_features for site in sites))
+    D_MN: Tensor | None = None
+    for run in runs:
+        column = 0
+        for site in sites:
+            rows = table.rows(run.adapter_index).get(site.index)
+            if rows is not None and rows.dora_offset != NO_TILE:
+                if D_MN is None:
+                    D_MN = torch.zeros(shape, device=table.pool_E.device)
+                of_run = slice(run.start - runs[0].start, run.stop - runs[0].start)
+                D_MN[of_run, column : column + site.out_features] = dora_row(table, site, rows)
+            column += site.out_features
+    return D_MN

@@ -23,10 +23,10 @@ from kernels import tuning
 from kernels.lora_site import LoraSite
 from kernels.rank_row_table import NO_TILE, RankRowTable, SiteRows
 from kernels.rank_rows import a_tiles, b_tiles, dora_row
-from kernels.row_bags import EmbeddingReads, RowBags, ShrinkBags, make_row_bags
+from kernels.row_bags import RowBags, Shapes, make_row_bags
 from kernels.row_runs import Run, split_runs, split_spans
 from kernels.segments import Segments
-from kernels.weight_copies import LANES, SiteCopies, WeightCopies
+from kernels.weight_copies import LANES, AdapterCopy, WeightCopies
 
 ShrinkBagged = Callable[[RowBags], Tensor]
 ShrinkRun = Callable[[Run, LoraSite, SiteRows], Tensor]
@@ -38,7 +38,8 @@ class _Plan:
 
     spans: list[list[Run]]
     alone: tuple[Run, ...]
-    copies: dict[int, SiteCopies]
+    copies: dict[int, AdapterCopy]
+    shapes: Shapes = field(default_factory=dict)
     bags: dict[tuple[int, ...], list[RowBags]] = field(default_factory=dict)
 
 
@@ -66,12 +67,10 @@ class TorchSgmv:
         """See `kernels.sgmv`."""
 
         def shrink_bagged(bags: RowBags) -> Tensor:
-            shrink = bags.shrink
-            assert isinstance(shrink, ShrinkBags)
-            x_UK = x_TK.float().index_select(0, shrink.x_rows_U)
+            x_UK = x_TK.float().index_select(0, bags.shape.x_rows_U)
             A_xL = self.copies.rows(LANES)
-            h_UL = _sum_rows(A_xL, shrink.indices, shrink.offsets_U, x_UK.view(-1))
-            return h_UL.take(shrink.h_indices_X)
+            h_UL = _sum_rows(A_xL, bags.a_indices, bags.shape.offsets_U, x_UK.view(-1))
+            return h_UL.take(bags.shape.h_indices_X)
 
         def shrink_run(run: Run, site: LoraSite, rows: SiteRows) -> Tensor:
             x_MK = x_TK[run.start : run.stop].float()
@@ -83,8 +82,8 @@ class TorchSgmv:
         """See `kernels.sgmv`; token_ids_T is int64."""
 
         def shrink_bagged(bags: RowBags) -> Tensor:
-            reads = bags.shrink
-            assert isinstance(reads, EmbeddingReads)
+            reads = bags.embedding
+            assert reads is not None
             columns_X = token_ids_T.index_select(0, reads.token_rows_X)
             return self.table.pool_E.take(reads.a_offsets_X + columns_X).float()
 
@@ -106,7 +105,7 @@ class TorchSgmv:
         plan = self._plan(segments)
         key = tuple([site.index for site in sites])
         if key not in plan.bags:
-            spans = [make_row_bags(self.table, span, plan.copies, sites) for span in plan.spans]
+            spans = [make_row_bags(self.table, span, plan.copies, sites, plan.shapes) for span in plan.spans]
             plan.bags[key] = [bags for bags in spans if bags is not None]
         for bags in plan.bags[key]:
             self._expand_bagged(y_TN, shrink_bagged(bags), bags, bias_N)
@@ -134,10 +133,10 @@ class TorchSgmv:
         return plan
 
     def _expand_bagged(self, y_TN: Tensor, h_X: Tensor, bags: RowBags, bias_N: Tensor | None) -> None:
-        expand = bags.expand
         z_MN = y_TN[bags.rows].float()
-        B_xn = self.copies.rows(expand.width)
-        z_MN.add_(_sum_rows(B_xn, expand.indices_X, expand.offsets_Z, h_X).view(-1, y_TN.shape[1]))
+        B_xn = self.copies.rows(bags.width)
+        delta_Zn = _sum_rows(B_xn, bags.b_indices_X, bags.shape.offsets_Z, h_X)
+        z_MN.add_(delta_Zn.view(-1, y_TN.shape[1]))
         if bags.D_MN is not None:
             _apply_dora(z_MN, bags.D_MN, bias_N)
         if y_TN.dtype != torch.float32:

@@ -8,7 +8,7 @@ Legend: E floats of the store, K in features, N out features, L lanes, R rank ro
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,8 +36,16 @@ class SiteCopy:
     b_offset: int
 
 
-SiteCopies = dict[int, SiteCopy]
-"""One adapter's copies by site index."""
+@dataclass(eq=False, slots=True)
+class AdapterCopy:
+    """One adapter's copies by site index, and what a row of it sums by the sites that share an input.
+
+    `indices` are filled by `kernels.row_bags`, and last as long as the copies they point to.
+    """
+
+    num_floats: int
+    sites: dict[int, SiteCopy] = field(default_factory=dict)
+    indices: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 class WeightCopies:
@@ -53,7 +61,7 @@ class WeightCopies:
         self._store_E = torch.empty(0, dtype=torch.float32, device=table.pool_E.device)
         self._used = 0
         self._rows: dict[int, Tensor] = {}
-        self._copies: dict[tuple[int, int], tuple[SiteCopies, int]] = {}
+        self._copies: dict[tuple[int, int], AdapterCopy] = {}
         self.num_clears = 0
 
     def __repr__(self) -> str:
@@ -62,7 +70,7 @@ class WeightCopies:
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless every float is one adapter's and all are within the limit."""
-        assert self._used == sum(num_floats for _, num_floats in self._copies.values()), repr(self)
+        assert self._used == sum(copy.num_floats for copy in self._copies.values()), repr(self)
         assert self._used <= self._max_floats, repr(self)
         assert self._store_E.numel() <= 2 * self._used, f"{self!r} in {self._store_E.numel()} floats"
 
@@ -74,7 +82,7 @@ class WeightCopies:
             rows = self._rows[width] = self._store_E[: num_rows * width].view(num_rows, width)
         return rows
 
-    def copy(self, adapters: Collection[int]) -> dict[int, SiteCopies]:
+    def copy(self, adapters: Collection[int]) -> dict[int, AdapterCopy]:
         """The copies of those of `adapters` that have room, made now where they are missing.
 
         Clears the store first, and so ends the validity of all copies handed out, if room is wanting
@@ -84,14 +92,14 @@ class WeightCopies:
         keys = {adapter: (adapter, self._table.generation(adapter)) for adapter in adapters}
         missing = [adapter for adapter, key in keys.items() if key not in self._copies]
         wanted = sum(self._num_floats(adapter) for adapter in missing)
-        kept = sum(self._copies[key][1] for key in keys.values() if key in self._copies)
+        kept = sum(self._copies[key].num_floats for key in keys.values() if key in self._copies)
         if self._used + wanted > self._max_floats and 2 * (self._used - kept) >= self._max_floats:
             self._clear()
             missing = list(keys)
         for adapter in missing:
             if self._used + self._num_floats(adapter) <= self._max_floats:
                 self._copies[keys[adapter]] = self._copy_adapter(adapter)
-        return {adapter: self._copies[key][0] for adapter, key in keys.items() if key in self._copies}
+        return {adapter: self._copies[key] for adapter, key in keys.items() if key in self._copies}
 
     def _clear(self) -> None:
         self._copies.clear()
@@ -104,17 +112,16 @@ class WeightCopies:
         rows = self._table.rows(adapter).values()
         return sum(_num_site_floats(self._table.sites[row.site], row.rank) for row in rows)
 
-    def _copy_adapter(self, adapter: int) -> tuple[SiteCopies, int]:
-        num_floats = self._num_floats(adapter)
-        self._grow(self._used + num_floats)
-        copies: SiteCopies = {}
+    def _copy_adapter(self, adapter: int) -> AdapterCopy:
+        copy = AdapterCopy(self._num_floats(adapter))
+        self._grow(self._used + copy.num_floats)
         offset = self._used
         for rows in self._table.rows(adapter).values():
             site = self._table.sites[rows.site]
-            copies[rows.site] = self._copy_site(site, rows, offset)
+            copy.sites[rows.site] = self._copy_site(site, rows, offset)
             offset += _num_site_floats(site, rows.rank)
-        self._used += num_floats
-        return copies, num_floats
+        self._used += copy.num_floats
+        return copy
 
     def _grow(self, num_floats: int) -> None:
         if num_floats > self._store_E.numel():

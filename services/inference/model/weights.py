@@ -55,23 +55,29 @@ def empty_weights(config: ModelConfig, dtype: torch.dtype, device: torch.device)
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
+    def linear(out_features: int, in_features: int) -> Tensor:
+        if device.type != "cpu":
+            return empty(out_features, in_features)
+        # For few rows a CPU reads [I, O] from memory up to twice as fast.
+        return empty(in_features, out_features).t()
+
     hidden, head_dim, qkv_size = config.hidden_size, config.head_dim, config.q_size + 2 * config.kv_size
     layers = tuple(
         LayerWeights(
             input_norm_H=empty(hidden),
-            qkv_OI=empty(qkv_size, hidden),
+            qkv_OI=linear(qkv_size, hidden),
             qkv_O=empty(qkv_size) if config.qkv_bias else None,
             q_norm_D=empty(head_dim) if config.qk_norm else None,
             k_norm_D=empty(head_dim) if config.qk_norm else None,
-            o_OI=empty(hidden, config.q_size),
+            o_OI=linear(hidden, config.q_size),
             post_norm_H=empty(hidden),
-            gate_up_OI=empty(2 * config.intermediate_size, hidden),
-            down_OI=empty(hidden, config.intermediate_size),
+            gate_up_OI=linear(2 * config.intermediate_size, hidden),
+            down_OI=linear(hidden, config.intermediate_size),
         )
         for _ in range(config.num_layers)
     )
     embed_VH = empty(config.vocab_size, hidden)
-    lm_head_VH = embed_VH if config.tie_word_embeddings else empty(config.vocab_size, hidden)
+    lm_head_VH = embed_VH if config.tie_word_embeddings else linear(config.vocab_size, hidden)
     return Weights(embed_VH, layers, empty(hidden), lm_head_VH)
 
 

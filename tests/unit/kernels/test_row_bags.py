@@ -1,6 +1,6 @@
 import torch
 
-from kernels.row_bags import EmbeddingReads, ShrinkBags, make_row_bags
+from kernels.row_bags import make_row_bags
 from kernels.row_runs import Run
 from kernels.weight_copies import LANES, WeightCopies
 from tests.lora_cases import make_sites, make_world
@@ -11,22 +11,21 @@ SITES = make_sites((16, 8), (16, 24))
 def _bags(runs: list[Run], dora: tuple[int, ...] = ()):
     world = make_world(SITES, ((20, 4), (3, 0), (0, 0)), dora=dora)
     copies = WeightCopies(world.table, 1 << 20).copy([run.adapter_index for run in runs])
-    return make_row_bags(world.table, runs, copies, SITES), copies
+    return make_row_bags(world.table, runs, copies, SITES, {}), copies
 
 
 def test_bags_hold_true_ranks_of_a_rows_own_adapter_and_nothing_for_others():
     bags, copies = _bags([Run(0, 2, 3), Run(1, 4, 5)])
     assert bags is not None
     assert bags.rows == slice(2, 5)
-    assert isinstance(bags.shrink, ShrinkBags)
-    assert bags.shrink.x_rows_U.tolist() == [2, 2, 2, 4]
-    assert bags.shrink.offsets_U.tolist() == [0, 16, 32, 48]
-    first = copies[1][0].a_offset // LANES
-    assert bags.shrink.indices[48:].tolist() == list(range(first, first + 16))
-    counts = torch.diff(bags.expand.offsets_Z, append=torch.tensor([len(bags.expand.indices_X)]))
-    assert bags.expand.width == 8
+    assert bags.shape.x_rows_U.tolist() == [2, 2, 2, 4]
+    assert bags.shape.offsets_U.tolist() == [0, 16, 32, 48]
+    first = copies[1].sites[0].a_offset // LANES
+    assert bags.a_indices[48:].tolist() == list(range(first, first + 16))
+    counts = torch.diff(bags.shape.offsets_Z, append=torch.tensor([len(bags.b_indices_X)]))
+    assert bags.width == 8
     assert counts.tolist() == [20, 4, 4, 4, 0, 0, 0, 0, 3, 0, 0, 0]
-    assert bags.shrink.h_indices_X[-3:].tolist() == [3 * LANES, 3 * LANES + 1, 3 * LANES + 2]
+    assert bags.shape.h_indices_X[-3:].tolist() == [3 * LANES, 3 * LANES + 1, 3 * LANES + 2]
     assert bags.D_MN is None
 
 
@@ -47,9 +46,9 @@ def test_an_embedding_reads_the_pool_where_the_rank_row_starts():
     site = type(site)(0, "embedding", 16, 8, is_embedding=True)
     world = make_world((site,), ((2,), (0,)), page_elements=64)
     runs = [Run(0, 1, 2), Run(1, 2, 3)]
-    bags = make_row_bags(world.table, runs, WeightCopies(world.table, 1 << 20).copy([0, 1]), (site,))
+    bags = make_row_bags(world.table, runs, WeightCopies(world.table, 1 << 20).copy([0, 1]), (site,), {})
     assert bags is not None
-    assert isinstance(bags.shrink, EmbeddingReads)
-    assert bags.shrink.token_rows_X.tolist() == [1, 1]
-    read = world.table.pool_E.take(bags.shrink.a_offsets_X + 5)
+    assert bags.embedding is not None
+    assert bags.embedding.token_rows_X.tolist() == [1, 1]
+    read = world.table.pool_E.take(bags.embedding.a_offsets_X + 5)
     assert torch.equal(read.double(), world.dense[0][0].A_RK[:, 5])

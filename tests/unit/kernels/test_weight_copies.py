@@ -25,7 +25,7 @@ def _world():
 def test_a_copy_is_a_transposed_in_tiles_and_b_times_the_scale(adapter: int):
     world = _world()
     copies = WeightCopies(world.table, 1 << 20)
-    sites = copies.copy([1, adapter])[adapter]
+    sites = copies.copy([1, adapter])[adapter].sites
     assert sites.keys() == world.dense[adapter].keys()
     for index, copy in sites.items():
         dense, width = world.dense[adapter][index], SITES[index].out_features
@@ -57,7 +57,7 @@ def test_what_has_no_room_is_not_copied():
     assert copies.copy([0, 1, 2]).keys() == {0, 1}
     assert copies.copy([0, 1, 2]).keys() == {0, 1}
     assert copies.num_clears == 0
-    assert WeightCopies(_world().table, 0).copy([0, 4]) == {4: {}}
+    assert WeightCopies(_world().table, 0).copy([0, 4]).keys() == {4}
     copies.check_integrity()
 
 
