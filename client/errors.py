@@ -70,7 +70,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MultiloraError:
     field = metadata.pop("field", field)
     message = error.details() or "the server gave no message"
     if error.code() is grpc.StatusCode.UNAVAILABLE and not reason:
-        message = f"no answer: is the service running, and is its address right? ({message})"
+        message = (
+            "no answer: is the service running (multilora store, multilora serve), and is its address right "
+            f"(--store, --server)? ({message})"
+        )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED and not reason:
         message = (
             "the service at this address does not know this call: is it the other service's address "

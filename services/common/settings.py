@@ -38,7 +38,11 @@ def parse(
     The class's __post_init__ may raise ValueError: its text becomes the usage error.
     """
     environ = os.environ if environ is None else environ
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog="A flag goes before its MULTILORA_ variable. Sizes are bytes, or take a unit: 512MiB, 2GiB.",
+    )
     hints = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         _add_flag(parser, field, hints[field.name], environ)
@@ -58,8 +62,7 @@ def _add_flag(
     flag, variable = "--" + field.name.replace("_", "-"), "MULTILORA_" + field.name.upper()
     default = field.default
     required = default is dataclasses.MISSING and variable not in environ
-    shown = "required" if default is dataclasses.MISSING else f"default: {default}"
-    help_line = f"{field.metadata['help']} ({shown}; {variable})".replace("%", "%%")
+    help_line = f"{field.metadata['help']} ({_shown_default(default)}{variable})".replace("%", "%%")
     kind = _plain_type(hint)
     value: Any = None if default is dataclasses.MISSING else default
     choices = field.metadata["choices"]
@@ -81,8 +84,15 @@ def _add_flag(
         required=required,
         choices=choices,
         help=help_line,
-        metavar=None if choices else field.name.upper(),
+        metavar="{" + ",".join(filter(None, choices)) + "}" if choices else field.name.upper(),
     )
+
+
+def _shown_default(default: Any) -> str:
+    """What the help says before the variable; an empty default is told in the field's own words."""
+    if default is dataclasses.MISSING:
+        return "required; "
+    return "" if default is None or default == "" else f"default: {default}; "
 
 
 def _parse_bool(parser: argparse.ArgumentParser, variable: str, text: str) -> bool:
