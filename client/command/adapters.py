@@ -45,7 +45,7 @@ def list_adapters(
             (
                 short_name(each.name),
                 each.base_model,
-                each.latest_version,
+                each.latest_version or "none",
                 _aliases(each),
                 time_text(each.update_time),
             )

@@ -62,7 +62,10 @@ def alias(
         return
     print_table(
         ("TIME", "FROM", "TO", "BY"),
-        ((time_text(each.time), each.from_version, each.to_version, each.moved_by) for each in moves),
+        (
+            (time_text(each.time), each.from_version or "new", each.to_version, each.moved_by)
+            for each in moves
+        ),
     )
 
 

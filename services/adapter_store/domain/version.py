@@ -90,7 +90,7 @@ def not_active(version: AdapterVersion) -> ServiceError:
     todo = {
         VersionState.CREATING: "it is still being uploaded: finish its upload first",
         VersionState.FAILED: f"it failed ({version.status_message}): upload a new version",
-        VersionState.DISABLED: "it is disabled: enable it, or name another version",
+        VersionState.DISABLED: "enable it, or name another version",
     }.get(version.state, "name another version")
     return ServiceError(
         Code.FAILED_PRECONDITION,
