@@ -75,7 +75,8 @@ def build_engine(
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: no CUDA device can be used here: give cpu, or check the driver")
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype_name)
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    # A core is left to the front end: where both want the last one, every step waits for its threads.
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) - 1))
     config = read_config(settings.model)
     weights = load(settings.model, config, dtype, device)
     sites = lora_sites(config)

@@ -37,7 +37,7 @@ class Settings:
     max_batch_requests: int = setting(256, help="requests that run at once")
     max_queue: int = setting(1024, help="requests that may wait; more are refused with RESOURCE_EXHAUSTED")
     fetch_threads: int = setting(4, help="adapters fetched at once")
-    threads: int = setting(0, help="CPU threads for the model; 0: one a core")
+    threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
     drain_grace_s: float = setting(30.0, help="how long running streams may go on after SIGTERM")
     log_level: str = setting("info", help="least level logged", choices=("debug", "info", "warning", "error"))
 
