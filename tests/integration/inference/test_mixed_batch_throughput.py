@@ -1,7 +1,12 @@
-"""Eight adapters in one batch cost little more than one: the demo model on a CPU, in one run.
+"""Eight adapters in one batch against one: the demo model on a CPU, in one run.
 
-CPU time of this process is counted, which other processes hardly change. Mixed rounds and rounds of
-each adapter alone take turns, and of every turn's repetitions the best is kept on both sides.
+CPU time of this process is counted: other processes cost it caches and memory bandwidth only. Mixed
+rounds and rounds of each adapter alone take turns. Rounds of a kind have the same steps, so of each
+step the best of equally many tries is kept on both sides; more are made while noise hides the ratio.
+
+Measured are 0.80 to 0.87: eight adapters bring 10 MB of rank rows a step beside the model's 12 MB, one
+brings 1 MB that stays cached. Served by batched or masked matmuls the ratio was 0.58 to 0.72: the bound
+lies between, outside the noise of either.
 """
 
 import time
@@ -11,44 +16,59 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.inference.request import SamplingParams
+from benchmarks.local_engine import LocalEngine, local_engine, resolved
+from services.inference.request import ResolvedAdapter, SamplingParams
 from services.inference.settings import Settings
-from tests.in_process_engine import InProcessEngine, in_process_engine
 
 DEMO = Path(__file__).parents[3] / "demo"
 NUM_ADAPTERS = 8
-NUM_TOKENS = 40
-REPETITIONS = 3
-LEAST_RATIO = 0.85
+PROMPT_TOKENS = 64
+NUM_TOKENS = 64
+MAX_TRIES = 3
+LEAST_RATIO = 0.75
 SAMPLING = SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0, ignore_eos=True)
 
 
 @pytest.fixture
-def engine() -> Iterator[InProcessEngine]:
+def engine() -> Iterator[LocalEngine]:
     num_threads = torch.get_num_threads()
-    with in_process_engine(Settings(model=DEMO / "model", threads=1)) as engine:
+    with local_engine(Settings(model=DEMO / "model", threads=1)) as engine:
         yield engine
     torch.set_num_threads(num_threads)
 
 
-def _cpu_seconds(engine: InProcessEngine, adapters: list[Path]) -> float:
-    prompts = [(adapter, [40 + row] * 8) for row, adapter in enumerate(adapters)]
-    start_s = time.process_time()
-    outputs = engine.generate(prompts, SAMPLING)
-    taken_s = time.process_time() - start_s
-    assert [len(tokens) for tokens in outputs] == [NUM_TOKENS] * len(adapters)
+def _step_seconds(engine: LocalEngine, adapters: list[ResolvedAdapter]) -> list[float]:
+    """CPU seconds of each step of one request an adapter, all at once."""
+    prompts = [(adapter, [40 + row] * PROMPT_TOKENS) for row, adapter in enumerate(adapters)]
+    streams = [engine.submit(prompt, SAMPLING) for prompt in prompts]
+    taken_s: list[float] = []
+    while not all(stream.is_finished for stream in streams):
+        start_s = time.process_time()
+        engine.step()
+        taken_s.append(time.process_time() - start_s)
     return taken_s
 
 
-def test_eight_adapters_mixed_have_most_of_the_throughput_of_one(engine: InProcessEngine):
-    adapters = sorted((DEMO / "adapters").iterdir())[:NUM_ADAPTERS]
-    _cpu_seconds(engine, adapters)
-    alone_s, mixed_s = [float("inf")] * NUM_ADAPTERS, [float("inf")] * NUM_ADAPTERS
-    for _ in range(REPETITIONS):
+def _best(tries: list[list[float]]) -> float:
+    assert {len(taken_s) for taken_s in tries} == {NUM_TOKENS}, "prompts go in the first step, together"
+    return sum(min(step_s) for step_s in zip(*tries, strict=True))
+
+
+def test_eight_adapters_mixed_have_most_of_the_throughput_of_one(engine: LocalEngine):
+    adapters = [resolved(path) for path in sorted((DEMO / "adapters").iterdir())[:NUM_ADAPTERS]]
+    _step_seconds(engine, adapters)
+    alone: list[list[list[float]]] = [[] for _ in adapters]
+    mixed: list[list[list[float]]] = [[] for _ in adapters]
+    ratio = 0.0
+    while ratio < LEAST_RATIO and len(mixed[0]) < MAX_TRIES:
         for turn, adapter in enumerate(adapters):
-            mixed_s[turn] = min(mixed_s[turn], _cpu_seconds(engine, adapters))
-            alone_s[turn] = min(alone_s[turn], _cpu_seconds(engine, [adapter] * NUM_ADAPTERS))
-    per_step_ms = [1e3 * sum(seconds) / NUM_ADAPTERS / NUM_TOKENS for seconds in (alone_s, mixed_s)]
-    ratio = sum(alone_s) / sum(mixed_s)
-    print(f"CPU ms a step: alone {per_step_ms[0]:.2f}, mixed {per_step_ms[1]:.2f}, ratio {ratio:.3f}")
-    assert ratio >= LEAST_RATIO, f"CPU ms a step: alone {per_step_ms[0]:.2f}, mixed {per_step_ms[1]:.2f}"
+            mixed[turn].append(_step_seconds(engine, adapters))
+            alone[turn].append(_step_seconds(engine, [adapter] * NUM_ADAPTERS))
+        alone_s, mixed_s = (sum(_best(tries) for tries in side) / NUM_ADAPTERS for side in (alone, mixed))
+        ratio = alone_s / mixed_s
+    figures = (
+        f"CPU ms a step: alone {1e3 * alone_s / NUM_TOKENS:.2f}, mixed {1e3 * mixed_s / NUM_TOKENS:.2f}, "
+        f"ratio {ratio:.3f}, tries {len(mixed[0])}"
+    )
+    print(figures)
+    assert ratio >= LEAST_RATIO, figures
