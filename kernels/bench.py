@@ -54,7 +54,7 @@ class LayerBench:
                 LoraSite(len(sites) + i, f"site{len(sites) + i}", width, n) for i, n in enumerate(outs)
             )
             sites.extend(group)
-            self.groups.append((group, torch.randn(sum(outs), width) * width**-0.5))
+            self.groups.append((group, torch.randn(width, sum(outs)) * width**-0.5))
         ranks = [RANKS[adapter % len(RANKS)] for adapter in range(NUM_ADAPTERS)]
         width_total = sum(site.in_features + site.out_features for site in sites)
         pool_E = torch.randn(sum(ranks) * width_total) * 0.02
@@ -83,8 +83,8 @@ class LayerBench:
         inputs = [torch.randn(segments.starts[-1], group[0].in_features) for group, _ in self.groups]
 
         def run() -> None:
-            for (group, W_NK), x_TK in zip(self.groups, inputs, strict=True):
-                y_TN = x_TK @ W_NK.t()
+            for (group, W_KN), x_TK in zip(self.groups, inputs, strict=True):
+                y_TN = x_TK @ W_KN
                 if segments.has_adapters:
                     self.sgmv.add_(y_TN, x_TK, group, segments, None)
 
