@@ -106,6 +106,16 @@ def read(stub: pb_grpc.AdapterStoreServiceStub, name: str, path: str) -> bytes:
     return b"".join(message.data for message in stub.Read(pb.ReadRequest(name=name, path=path)))
 
 
+def is_lost_end(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC lost how the server ended a call: aio's own words where a write comes after that end."""
+    return (
+        rpc_status.from_call(error) is None
+        and error.code() is grpc.StatusCode.INTERNAL
+        and error.debug_error_string().startswith('Failed "execute_batch": (')
+        and "SendMessageOperation" in error.debug_error_string()
+    )
+
+
 def error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
     """The one ErrorInfo of an error."""
     status = rpc_status.from_call(error)

@@ -9,9 +9,11 @@ from client.errors import MultiloraError
 from client.registry import VersionFile
 from client.upload import CHUNK_BYTES, FileUpload, UploadProgress, retrying
 from protos.multilora.v1 import adapter_store_pb2 as pb
-from tests.unit.client.rpc_failures import rpc_error
+from services.common.errors import Code, Reason, ServiceError
+from tests.unit.client.rpc_failures import lost_end, rpc_error, rpc_error_of
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+BROKEN = rpc_error(UNAVAILABLE, "the connection broke")
 CONTENT = bytes(range(256)) * (CHUNK_BYTES // 256) * 3 + b"the end"
 FILE = VersionFile("adapter_model.safetensors", len(CONTENT), "sha")
 
@@ -19,13 +21,13 @@ FILE = VersionFile("adapter_model.safetensors", len(CONTENT), "sha")
 class FakeStore:
     """Takes one file's chunks; breaks the connection after `cuts[i]` chunks of stream i.
 
-    `loses_answer` breaks the stream only once the file is finished; `code` is what a break looks like.
+    `loses_answer` breaks the stream only once the file is finished; `error` is what a break looks like.
     """
 
-    def __init__(self, cuts=(), *, loses_answer=0, code=UNAVAILABLE):
+    def __init__(self, cuts=(), *, loses_answer=0, error=BROKEN):
         self.cuts = list(cuts)
         self.loses_answer = loses_answer
-        self.code = code
+        self.error = error
         self.stored = b""
         self.is_finished = False
         self.num_streams = 0
@@ -37,7 +39,7 @@ class FakeStore:
         async for request in requests:
             assert (request.upload_id, request.path) == ("u1", FILE.path)
             if num_chunks == cut:
-                raise rpc_error(self.code, "the connection broke")
+                raise self.error
             assert request.write_offset == len(self.stored)
             assert request.crc32c == google_crc32c.value(request.data)
             self.stored += request.data
@@ -45,7 +47,7 @@ class FakeStore:
             num_chunks += 1
         if self.loses_answer:
             self.loses_answer -= 1
-            raise rpc_error(self.code, "the answer was lost")
+            raise self.error
         return pb.UploadResponse(persisted_bytes=len(self.stored))
 
     async def GetUpload(self, request):
@@ -93,7 +95,7 @@ async def test_a_lost_answer_after_the_last_byte_still_finishes_the_file(directo
 
 
 async def test_a_store_that_stands_elsewhere_is_followed(directory):
-    store = FakeStore((0,), code=grpc.StatusCode.OUT_OF_RANGE)
+    store = FakeStore((0,), error=rpc_error(grpc.StatusCode.OUT_OF_RANGE))
     store.stored = CONTENT[:CHUNK_BYTES]
     await make_upload(store, directory, 0).send()
     assert store.stored == CONTENT
@@ -114,13 +116,23 @@ async def test_progress_resets_the_count_of_tries(directory):
 
 async def test_a_stream_whose_end_grpc_lost_is_resumed(directory):
     """Written to while the store ends it, a stream fails with INTERNAL and no word of the store's."""
-    store = FakeStore((1,), code=grpc.StatusCode.INTERNAL)
+    store = FakeStore((1, 0, 2), error=lost_end())
     await make_upload(store, directory).send()
     assert store.stored == CONTENT
+    assert store.is_finished
+    assert store.num_streams == 4
+
+
+async def test_a_defect_of_the_store_is_not_a_lost_end(directory):
+    error = rpc_error_of(ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "incident 1"))
+    store = FakeStore((1,), error=error)
+    with pytest.raises(MultiloraError, match="INTERNAL_ERROR: incident 1"):
+        await make_upload(store, directory).send()
+    assert store.num_streams == 1
 
 
 async def test_a_refusal_is_not_tried_again(directory):
-    store = FakeStore((1,), code=grpc.StatusCode.INVALID_ARGUMENT)
+    store = FakeStore((1,), error=rpc_error(grpc.StatusCode.INVALID_ARGUMENT))
     with pytest.raises(MultiloraError, match="INVALID_ARGUMENT"):
         await make_upload(store, directory).send()
     assert store.num_streams == 1
