@@ -39,12 +39,31 @@ class BaseModel:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficTarget:
+    """One version that a split alias sends requests to, in proportion to the weights."""
+
+    version: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that a sampled copy of the requests runs on; its tokens are discarded."""
+
+    version: int
+    sample_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Alias:
-    """A movable name for one version."""
+    """A movable name for one version, or for several that share its traffic (`version` is the first)."""
 
     name: str
     version: int
     update_time: datetime | None
+    targets: tuple[TrafficTarget, ...] = ()
+    shadow: Shadow | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,9 @@ class AliasMove:
     to_version: int
     time: datetime | None
     moved_by: str
+    to_targets: tuple[TrafficTarget, ...] = ()
+    to_shadow: Shadow | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,8 @@ class VersionFile:
     path: str
     size_bytes: int
     sha256: str
+    read_url: str = ""
+    read_url_expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +122,14 @@ class Lineage:
     parent_version: str = ""
     dataset: str = ""
     notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Ed25519 over a version's manifest, by one of the tenant's trusted keys."""
+
+    key_id: str
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +152,7 @@ class AdapterVersion:
     lineage: Lineage
     create_time: datetime | None
     base_model: str
+    signature: Signature | None = None
+    targets: tuple[TrafficTarget, ...] = ()
+    shadow: Shadow | None = None
+    base_model_digest: str = ""

@@ -3,6 +3,7 @@
 Knows no message in particular: a dataclass field `x: T` is read from the message's field `x`.
 """
 
+import base64
 import dataclasses
 import types
 import typing
@@ -63,11 +64,13 @@ def _time(raw: Timestamp) -> datetime:
 
 
 def to_json(value: Any) -> Any:
-    """`value` as what `json.dumps` takes: dataclasses as objects, datetimes as ISO 8601."""
+    """`value` as what `json.dumps` takes: dataclasses as objects, datetimes as ISO 8601, bytes in base64."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, dict):
         return {key: to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

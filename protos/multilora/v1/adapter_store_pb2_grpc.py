@@ -69,6 +69,11 @@ class AdapterStoreServiceStub(object):
                 request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateAdapterRequest.SerializeToString,
                 response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Adapter.FromString,
                 _registered_method=True)
+        self.DeleteAdapter = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/DeleteAdapter',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterResponse.FromString,
+                _registered_method=True)
         self.StartUpload = channel.unary_unary(
                 '/multilora.v1.AdapterStoreService/StartUpload',
                 request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.StartUploadRequest.SerializeToString,
@@ -119,6 +124,16 @@ class AdapterStoreServiceStub(object):
                 request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.EnableVersionRequest.SerializeToString,
                 response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AdapterVersion.FromString,
                 _registered_method=True)
+        self.DeleteVersion = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/DeleteVersion',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteVersionRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AdapterVersion.FromString,
+                _registered_method=True)
+        self.ImportVersion = channel.unary_stream(
+                '/multilora.v1.AdapterStoreService/ImportVersion',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionResponse.FromString,
+                _registered_method=True)
         self.Read = channel.unary_stream(
                 '/multilora.v1.AdapterStoreService/Read',
                 request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReadRequest.SerializeToString,
@@ -138,6 +153,71 @@ class AdapterStoreServiceStub(object):
                 '/multilora.v1.AdapterStoreService/ListAliasHistory',
                 request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryRequest.SerializeToString,
                 response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryResponse.FromString,
+                _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/Promote',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.FromString,
+                _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/Rollback',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/multilora.v1.AdapterStoreService/Watch',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchResponse.FromString,
+                _registered_method=True)
+        self.AcquireLease = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/AcquireLease',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AcquireLeaseRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Lease.FromString,
+                _registered_method=True)
+        self.ReleaseLease = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/ReleaseLease',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseResponse.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/CollectGarbage',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/GetTenant',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/UpdateTenant',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/CreateToken',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/ListTokens',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/RevokeToken',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.FromString,
+                _registered_method=True)
+        self.Authenticate = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/Authenticate',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AuthenticateRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.FromString,
+                _registered_method=True)
+        self.ListAuditLog = channel.unary_unary(
+                '/multilora.v1.AdapterStoreService/ListAuditLog',
+                request_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogRequest.SerializeToString,
+                response_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogResponse.FromString,
                 _registered_method=True)
 
 
@@ -184,6 +264,14 @@ class AdapterStoreServiceServicer(object):
 
     def UpdateAdapter(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAdapter(self, request, context):
+        """Deletes its aliases and versions as well. Made again, the name goes on with the next version number:
+        no version name ever means other weights.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -254,6 +342,21 @@ class AdapterStoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteVersion(self, request, context):
+        """Refused while an alias points at it. Its bytes go with the next CollectGarbage that finds them unused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportVersion(self, request, context):
+        """Takes a version from a local directory of the store, `s3://BUCKET/PREFIX` or `hf://REPO@REVISION`.
+        Progress comes first, the version last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Read(self, request, context):
         """One file's bytes, checked against its sha256 before the last chunk is sent.
         """
@@ -276,6 +379,95 @@ class AdapterStoreServiceServicer(object):
 
     def ListAliasHistory(self, request, context):
         """Every move, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Promote(self, request, context):
+        """Points one alias at what another one points at: by default `production` at what `staging` has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Points the alias back at what it pointed at before its last move.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Every change after the resume token, in order, without gap or duplicate, and then each new one as it
+        is made. Streams until the caller leaves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcquireLease(self, request, context):
+        """Keeps the bytes of these AdapterKeys from CollectGarbage until the lease expires. The same lease_id
+        again renews it and replaces its keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLease(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Frees blobs that no version, upload or lease refers to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenant(self, request, context):
+        """A tenant's quotas, what it uses of them, and whose signatures it trusts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """The answer holds the token itself: it is shown this once and stored as a hash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Authenticate(self, request, context):
+        """Whose a token is: for services that take callers' tokens. UNAUTHENTICATED if it is no good (any more).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditLog(self, request, context):
+        """Every change that was made, by whom, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -318,6 +510,11 @@ def add_AdapterStoreServiceServicer_to_server(servicer, server):
                     servicer.UpdateAdapter,
                     request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateAdapterRequest.FromString,
                     response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Adapter.SerializeToString,
+            ),
+            'DeleteAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAdapter,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterResponse.SerializeToString,
             ),
             'StartUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.StartUpload,
@@ -369,6 +566,16 @@ def add_AdapterStoreServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.EnableVersionRequest.FromString,
                     response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AdapterVersion.SerializeToString,
             ),
+            'DeleteVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVersion,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteVersionRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AdapterVersion.SerializeToString,
+            ),
+            'ImportVersion': grpc.unary_stream_rpc_method_handler(
+                    servicer.ImportVersion,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionResponse.SerializeToString,
+            ),
             'Read': grpc.unary_stream_rpc_method_handler(
                     servicer.Read,
                     request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReadRequest.FromString,
@@ -388,6 +595,71 @@ def add_AdapterStoreServiceServicer_to_server(servicer, server):
                     servicer.ListAliasHistory,
                     request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryRequest.FromString,
                     response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryResponse.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.PromoteRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RollbackRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchResponse.SerializeToString,
+            ),
+            'AcquireLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcquireLease,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AcquireLeaseRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Lease.SerializeToString,
+            ),
+            'ReleaseLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLease,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageResponse.SerializeToString,
+            ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.GetTenantRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.SerializeToString,
+            ),
+            'Authenticate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Authenticate,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AuthenticateRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.SerializeToString,
+            ),
+            'ListAuditLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditLog,
+                    request_deserializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogRequest.FromString,
+                    response_serializer=protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -579,6 +851,33 @@ class AdapterStoreService(object):
             '/multilora.v1.AdapterStoreService/UpdateAdapter',
             protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateAdapterRequest.SerializeToString,
             protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Adapter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/DeleteAdapter',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -860,6 +1159,60 @@ class AdapterStoreService(object):
             _registered_method=True)
 
     @staticmethod
+    def DeleteVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/DeleteVersion',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.DeleteVersionRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AdapterVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/ImportVersion',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ImportVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Read(request,
             target,
             options=(),
@@ -957,6 +1310,357 @@ class AdapterStoreService(object):
             '/multilora.v1.AdapterStoreService/ListAliasHistory',
             protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryRequest.SerializeToString,
             protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAliasHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/Promote',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.PromoteRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/Rollback',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RollbackRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Alias.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/Watch',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcquireLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/AcquireLease',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AcquireLeaseRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/ReleaseLease',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ReleaseLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/CollectGarbage',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CollectGarbageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/GetTenant',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.GetTenantRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/UpdateTenant',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.UpdateTenantRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/CreateToken',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/ListTokens',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/RevokeToken',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.RevokeTokenRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Authenticate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/Authenticate',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.AuthenticateRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.Token.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multilora.v1.AdapterStoreService/ListAuditLog',
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogRequest.SerializeToString,
+            protos_dot_multilora_dot_v1_dot_adapter__store__pb2.ListAuditLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

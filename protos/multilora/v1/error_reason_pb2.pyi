@@ -18,12 +18,18 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BASE_MODEL_CONFLICT: _ClassVar[ErrorReason]
     ADAPTER_NOT_LOADABLE: _ClassVar[ErrorReason]
     NO_CHAT_TEMPLATE: _ClassVar[ErrorReason]
+    VERSION_IN_USE: _ClassVar[ErrorReason]
+    BAD_SIGNATURE: _ClassVar[ErrorReason]
+    NOTHING_TO_ROLL_BACK: _ClassVar[ErrorReason]
     ADAPTER_NOT_FOUND: _ClassVar[ErrorReason]
     VERSION_NOT_FOUND: _ClassVar[ErrorReason]
     ALIAS_NOT_FOUND: _ClassVar[ErrorReason]
     BASE_MODEL_NOT_FOUND: _ClassVar[ErrorReason]
     UPLOAD_NOT_FOUND: _ClassVar[ErrorReason]
     FILE_NOT_FOUND: _ClassVar[ErrorReason]
+    TOKEN_NOT_FOUND: _ClassVar[ErrorReason]
+    TENANT_NOT_FOUND: _ClassVar[ErrorReason]
+    SOURCE_NOT_FOUND: _ClassVar[ErrorReason]
     ADAPTER_EXISTS: _ClassVar[ErrorReason]
     ALIAS_MOVED: _ClassVar[ErrorReason]
     STALE_ETAG: _ClassVar[ErrorReason]
@@ -36,6 +42,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STORE_UNAVAILABLE: _ClassVar[ErrorReason]
     ENGINE_DOWN: _ClassVar[ErrorReason]
     DEADLINE: _ClassVar[ErrorReason]
+    NO_TOKEN: _ClassVar[ErrorReason]
+    BAD_TOKEN: _ClassVar[ErrorReason]
+    ROLE_TOO_LOW: _ClassVar[ErrorReason]
     INTERNAL_ERROR: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 INVALID_FIELD: ErrorReason
@@ -49,12 +58,18 @@ UPLOAD_INCOMPLETE: ErrorReason
 BASE_MODEL_CONFLICT: ErrorReason
 ADAPTER_NOT_LOADABLE: ErrorReason
 NO_CHAT_TEMPLATE: ErrorReason
+VERSION_IN_USE: ErrorReason
+BAD_SIGNATURE: ErrorReason
+NOTHING_TO_ROLL_BACK: ErrorReason
 ADAPTER_NOT_FOUND: ErrorReason
 VERSION_NOT_FOUND: ErrorReason
 ALIAS_NOT_FOUND: ErrorReason
 BASE_MODEL_NOT_FOUND: ErrorReason
 UPLOAD_NOT_FOUND: ErrorReason
 FILE_NOT_FOUND: ErrorReason
+TOKEN_NOT_FOUND: ErrorReason
+TENANT_NOT_FOUND: ErrorReason
+SOURCE_NOT_FOUND: ErrorReason
 ADAPTER_EXISTS: ErrorReason
 ALIAS_MOVED: ErrorReason
 STALE_ETAG: ErrorReason
@@ -67,4 +82,7 @@ DRAINING: ErrorReason
 STORE_UNAVAILABLE: ErrorReason
 ENGINE_DOWN: ErrorReason
 DEADLINE: ErrorReason
+NO_TOKEN: ErrorReason
+BAD_TOKEN: ErrorReason
+ROLE_TOO_LOW: ErrorReason
 INTERNAL_ERROR: ErrorReason

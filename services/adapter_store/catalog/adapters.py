@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.adapter_store.catalog.lookup import find_adapter, find_base_model
+from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.adapter import (
     MAX_DESCRIPTION_CHARS,
     MAX_DISPLAY_NAME_CHARS,
@@ -27,7 +28,13 @@ class Adapters:
         self._now = now
 
     def create(
-        self, name: AdapterName, base_model: str, display_name: str, description: str, labels: dict[str, str]
+        self,
+        name: AdapterName,
+        base_model: str,
+        display_name: str,
+        description: str,
+        labels: dict[str, str],
+        actor: Actor = STORE,
     ) -> Adapter:
         """A new adapter. Raises INVALID_FIELD, BASE_MODEL_NOT_FOUND, ADAPTER_EXISTS."""
         changes = _checked({"display_name": display_name, "description": description, "labels": labels})
@@ -35,7 +42,7 @@ class Adapters:
             raise invalid_field(
                 "adapter.base_model", "must name the base model that the adapter was trained on"
             )
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             find_base_model(uow, base_model)
             if uow.adapters.get(name) is not None:
                 raise ServiceError(
@@ -46,6 +53,7 @@ class Adapters:
                 )
             uow.adapters.insert(name, base_model, **changes, now=self._now())
             created = find_adapter(uow, name)
+            uow.audit.add(name.tenant, str(name), f"of base model {base_model}")
             uow.commit()
         return created
 
@@ -72,19 +80,20 @@ class Adapters:
             lambda adapter: (adapter.name.tenant, adapter.name.adapter),
         )
 
-    def update(self, name: AdapterName, etag: str, changes: dict[str, Any]) -> Adapter:
+    def update(self, name: AdapterName, etag: str, changes: dict[str, Any], actor: Actor = STORE) -> Adapter:
         """Sets the fields in `changes` (keys from UPDATABLE).
 
         A non-empty `etag` must be the current one, else STALE_ETAG. Raises INVALID_FIELD, ADAPTER_NOT_FOUND.
         """
         checked = _checked(changes)
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             adapter = find_adapter(uow, name)
             if etag and etag != adapter.etag:
                 raise _stale(etag, adapter)
             if not uow.adapters.update(adapter, checked, self._now()):
                 raise _stale(etag, adapter)
             updated = find_adapter(uow, name)
+            uow.audit.add(name.tenant, str(name), ", ".join(sorted(checked)))
             uow.commit()
         return updated
 

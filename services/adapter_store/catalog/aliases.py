@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from services.adapter_store.catalog.lookup import find_adapter, find_version
+from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.adapter import MAX_ALIASES, Alias, AliasMove
+from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import VersionState, not_active
-from services.adapter_store.metadata import Database
+from services.adapter_store.metadata import Database, UnitOfWork
 from services.common.errors import Code, Reason, ServiceError, invalid_field, not_found
 
 
@@ -21,7 +23,7 @@ class Aliases:
         self._now = now
 
     def set(
-        self, name: AdapterName, alias: str, version: int, expected_version: int | None, moved_by: str
+        self, name: AdapterName, alias: str, version: int, expected_version: int | None, actor: Actor = STORE
     ) -> Alias:
         """Points the alias at an ACTIVE version; makes it if it is new.
 
@@ -29,7 +31,7 @@ class Aliases:
         ALIAS_MOVED. Raises VERSION_NOT_FOUND, VERSION_NOT_ACTIVE, ADAPTER_NOT_FOUND, QUOTA_EXCEEDED.
         """
         _check_versions(version, expected_version)
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             adapter = find_adapter(uow, name)
             target = find_version(uow, adapter, version)
             if target.state is not VersionState.ACTIVE:
@@ -47,17 +49,20 @@ class Aliases:
                 return current
             elif not uow.aliases.move(adapter.id, alias, current_version, version, now):
                 raise _moved(name, alias, current_version)
-            uow.aliases.record(adapter.id, alias, current_version, version, now, moved_by)
+            uow.aliases.record(adapter.id, alias, current_version, version, now, actor.name)
+            _note(uow, name, alias, f"{current_version} to {version}")
             uow.commit()
         return Alias(alias, version, now)
 
-    def delete(self, name: AdapterName, alias: str, expected_version: int | None, moved_by: str) -> None:
+    def delete(
+        self, name: AdapterName, alias: str, expected_version: int | None, actor: Actor = STORE
+    ) -> None:
         """Deletes the alias if it points at `expected_version` (None: at anything).
 
         Raises ALIAS_NOT_FOUND, ALIAS_MOVED, ADAPTER_NOT_FOUND.
         """
         _check_versions(1, expected_version)
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             adapter = find_adapter(uow, name)
             current = uow.aliases.get(adapter.id, alias)
             if current is None:
@@ -68,7 +73,8 @@ class Aliases:
                 raise _moved(name, alias, current.version)
             if not uow.aliases.delete(adapter.id, alias, current.version):
                 raise _moved(name, alias, current.version)
-            uow.aliases.record(adapter.id, alias, current.version, 0, self._now(), moved_by)
+            uow.aliases.record(adapter.id, alias, current.version, 0, self._now(), actor.name)
+            _note(uow, name, alias, f"{current.version} to none")
             uow.commit()
 
     def history(self, name: AdapterName, alias: str, page_size: int, page_token: str) -> Listing[AliasMove]:
@@ -87,6 +93,11 @@ class Aliases:
         return list_page(
             f"moves/{name.alias(alias)}", page_size, page_token, (0,), fetch, lambda move: (move.id,)
         )
+
+
+def _note(uow: UnitOfWork, name: AdapterName, alias: str, detail: str) -> None:
+    uow.audit.add(name.tenant, name.alias(alias), detail)
+    uow.changes.add(ChangeKind.ALIAS_CHANGED, name.tenant, name.alias(alias))
 
 
 def _check_versions(version: int, expected_version: int | None) -> None:

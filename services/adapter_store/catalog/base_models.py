@@ -1,6 +1,7 @@
 """Registers and shows base models."""
 
 from services.adapter_store.catalog.lookup import find_base_model
+from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.base_model import BaseModel, check_base_model
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
@@ -14,13 +15,13 @@ class BaseModels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def register(self, model: BaseModel) -> BaseModel:
+    def register(self, model: BaseModel, actor: Actor = STORE) -> BaseModel:
         """Makes `model` known. The same digest again replaces what was known (such as max_rank).
 
         Raises INVALID_FIELD, and BASE_MODEL_CONFLICT if another digest has the name.
         """
         check_base_model(model)
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             known = uow.base_models.get(model.name)
             if known is None:
                 uow.base_models.insert(model)
@@ -35,6 +36,10 @@ class BaseModels:
                 )
             elif known != model:
                 uow.base_models.replace(model)
+            if known != model:
+                uow.audit.add(
+                    "", f"base_models/{model.name}", f"digest {model.digest}, max_rank {model.max_rank}"
+                )
             uow.commit()
         return model
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from services.adapter_store.catalog.lookup import find_adapter, find_version, resolve
+from services.adapter_store.domain.actor import STORE, Actor
+from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_sha256, quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName, Reference
@@ -12,6 +14,10 @@ from services.common.errors import Code, Reason, ServiceError, not_found
 
 # A disabled version is refused to new requests, but streams that run on it may still have to fetch it.
 READABLE = (VersionState.ACTIVE, VersionState.DISABLED)
+_CHANGES = {
+    VersionState.ACTIVE: ChangeKind.VERSION_ACTIVE,
+    VersionState.DISABLED: ChangeKind.VERSION_DISABLED,
+}
 
 
 class Versions:
@@ -42,13 +48,13 @@ class Versions:
         with self._database.read() as uow:
             return resolve(uow, reference)
 
-    def disable(self, name: AdapterName, number: int) -> AdapterVersion:
+    def disable(self, name: AdapterName, number: int, actor: Actor = STORE) -> AdapterVersion:
         """ACTIVE to DISABLED; no error if it is DISABLED already. Raises VERSION_NOT_ACTIVE."""
-        return self._move(name, number, VersionState.ACTIVE, VersionState.DISABLED)
+        return self._move(name, number, VersionState.ACTIVE, VersionState.DISABLED, actor)
 
-    def enable(self, name: AdapterName, number: int) -> AdapterVersion:
+    def enable(self, name: AdapterName, number: int, actor: Actor = STORE) -> AdapterVersion:
         """DISABLED to ACTIVE; no error if it is ACTIVE already. Raises VERSION_NOT_ACTIVE."""
-        return self._move(name, number, VersionState.DISABLED, VersionState.ACTIVE)
+        return self._move(name, number, VersionState.DISABLED, VersionState.ACTIVE, actor)
 
     def readable_file(self, version: Reference | str, path: str) -> VersionFile:
         """One file of a version that is named, or given by its AdapterKey.
@@ -75,14 +81,22 @@ class Versions:
         raise _no_file(found, path)
 
     def _move(
-        self, name: AdapterName, number: int, from_state: VersionState, to_state: VersionState
+        self,
+        name: AdapterName,
+        number: int,
+        from_state: VersionState,
+        to_state: VersionState,
+        actor: Actor,
     ) -> AdapterVersion:
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             adapter = find_adapter(uow, name)
             moved = uow.versions.move_state(adapter.id, number, from_state, to_state)
             version = find_version(uow, adapter, number)
             if not moved and version.state is not to_state:
                 raise not_active(version)
+            if moved:
+                uow.audit.add(name.tenant, version.name, f"{from_state} to {to_state}")
+                uow.changes.add(_CHANGES[to_state], name.tenant, version.name)
             uow.commit()
         return version
 

@@ -26,7 +26,7 @@ class AliasRows:
         """Adds an alias whose name is new."""
         self._connection.execute(
             insert(aliases).values(
-                adapter_id=adapter_id, alias=alias, version=version, update_time_us=to_us(now)
+                adapter_id=adapter_id, alias=alias, version=version, revision=1, update_time_us=to_us(now)
             )
         )
 
@@ -39,7 +39,7 @@ class AliasRows:
                 aliases.c.alias == alias,
                 aliases.c.version == from_version,
             )
-            .values(version=to_version, update_time_us=to_us(now))
+            .values(version=to_version, revision=aliases.c.revision + 1, update_time_us=to_us(now))
         )
         return self._connection.execute(query).rowcount == 1
 
@@ -62,6 +62,7 @@ class AliasRows:
                 alias=alias,
                 from_version=from_version,
                 to_version=to_version,
+                revision=0,
                 time_us=to_us(now),
                 moved_by=moved_by,
             )

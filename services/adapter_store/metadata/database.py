@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, insert, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from services.adapter_store.metadata.tables import metadata
+from services.adapter_store.domain.actor import STORE, Actor
+from services.adapter_store.metadata.tables import change_counter, metadata
 from services.adapter_store.metadata.unit_of_work import UnitOfWork
 
 BUSY_TIMEOUT_S = 30.0
@@ -36,6 +37,7 @@ class Database:
         _set_up_sqlite(self._engine)
         try:
             metadata.create_all(self._engine)
+            _seed(self._engine)
         except DBAPIError as error:
             self._engine.dispose()
             raise OSError(f"the database {url} cannot be opened: {error.orig}") from error
@@ -47,13 +49,13 @@ class Database:
             yield UnitOfWork(connection)
 
     @contextmanager
-    def write(self) -> Iterator[UnitOfWork]:
-        """One transaction that is rolled back unless `commit` is called."""
+    def write(self, actor: Actor = STORE) -> Iterator[UnitOfWork]:
+        """One transaction of `actor`'s that is rolled back unless `commit` is called."""
         with self._engine.connect() as connection:
             connection.execution_options(multilora_write=True)
             transaction = connection.begin()
             try:
-                yield UnitOfWork(connection, transaction.commit)
+                yield UnitOfWork(connection, transaction.commit, actor)
             finally:
                 if transaction.is_active:
                     transaction.rollback()
@@ -61,6 +63,14 @@ class Database:
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
+
+
+def _seed(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execution_options(multilora_write=True)
+        with connection.begin():
+            if connection.execute(select(change_counter.c.id)).first() is None:
+                connection.execute(insert(change_counter).values(id=1, last_sequence=0))
 
 
 def _set_up_sqlite(engine: Engine) -> None:

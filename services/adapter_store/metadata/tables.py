@@ -54,6 +54,8 @@ adapters = Table(
     Column("last_version", BigInteger, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
+    # Set: the name is free again, and goes on with last_version + 1 when it is taken.
+    Column("delete_time_us", BigInteger),
     UniqueConstraint("tenant", "adapter"),
 )
 
@@ -63,6 +65,8 @@ versions = Table(
     Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("base_model", String(256), nullable=False),
+    # Of the base model that the version was checked against; null until it has been.
+    Column("base_model_digest", String(64)),
     Column("key", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("status_message", Text, nullable=False),
@@ -75,7 +79,11 @@ versions = Table(
     Column("num_parameters", BigInteger),
     Column("labels", JSON, nullable=False),
     Column("lineage", JSON, nullable=False),
+    # Both null: the version is not signed. The signature is base64 of Ed25519's 64 bytes.
+    Column("signature_key_id", String(63)),
+    Column("signature", String(88)),
     Column("create_time_us", BigInteger, nullable=False),
+    Column("delete_time_us", BigInteger),
     Index(None, "key"),
 )
 
@@ -118,12 +126,52 @@ tenant_blobs = Table(
     Column("size_bytes", BigInteger, nullable=False),
 )
 
+# What the store knows of each blob. DELETING: garbage collection is removing it; who needs the bytes waits
+# until the row is gone and stores them again.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("create_time_us", BigInteger, nullable=False),
+    Index(None, "state"),
+)
+
+# How far each file of an open upload has come, where bytes are staged in shared object storage: any replica
+# can go on. `persisted_bytes` is the compare-and-swap that keeps two writers from mixing.
+upload_files = Table(
+    "upload_files",
+    metadata,
+    Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("multipart_id", Text, nullable=False),
+    Column("persisted_bytes", BigInteger, nullable=False),
+    Column("next_part_number", Integer, nullable=False),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("part_number", Integer, primary_key=True, autoincrement=False),
+    Column("write_offset", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+)
+
+# `version` is the first of `targets` where traffic is split; `targets` and `shadow` are JSON of
+# [[version, weight], ...] and [version, sample_rate], null where there is no split and no shadow.
 aliases = Table(
     "aliases",
     metadata,
     Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
     Column("alias", String(63), primary_key=True),
     Column("version", BigInteger, nullable=False),
+    Column("targets", JSON(none_as_null=True)),
+    Column("shadow", JSON(none_as_null=True)),
+    Column("revision", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
 )
 
@@ -135,7 +183,102 @@ alias_moves = Table(
     Column("alias", String(63), nullable=False),
     Column("from_version", BigInteger, nullable=False),
     Column("to_version", BigInteger, nullable=False),
+    Column("to_targets", JSON(none_as_null=True)),
+    Column("to_shadow", JSON(none_as_null=True)),
+    Column("revision", BigInteger, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     Column("moved_by", Text, nullable=False),
     Index(None, "adapter_id", "alias", "id"),
+)
+
+# Every change in the order of its commit: the counter's row is locked from the number's allocation to the
+# commit, so that no number becomes visible before a lower one.
+changes = Table(
+    "changes",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    # Empty: no tenant's in particular.
+    Column("tenant", String(63), nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Index(None, "time_us"),
+)
+
+change_counter = Table(
+    "change_counter",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expire_time_us", BigInteger, nullable=False),
+    Index(None, "expire_time_us"),
+)
+
+lease_keys = Table(
+    "lease_keys",
+    metadata,
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Index(None, "key"),
+)
+
+# Quotas: 0 is no limit. A tenant without a row has the defaults.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("max_bytes", BigInteger, nullable=False),
+    Column("max_adapters", BigInteger, nullable=False),
+    Column("max_versions", BigInteger, nullable=False),
+    Column("max_open_uploads", BigInteger, nullable=False),
+    Column("max_queued_requests", BigInteger, nullable=False),
+    Column("max_tokens_per_minute", BigInteger, nullable=False),
+    Column("max_resident_bytes", BigInteger, nullable=False),
+    Column("require_signatures", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("key_id", String(63), primary_key=True),
+    # Base64 of Ed25519's 32 bytes.
+    Column("public_key", String(44), nullable=False),
+)
+
+# `tenant` "*" is good in every tenant. The secret itself is nowhere: `secret_hash` is its sha256 in hex.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("secret_hash", String(64), nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("create_time_us", BigInteger, nullable=False),
+    Column("expire_time_us", BigInteger),
+    Column("revoke_time_us", BigInteger),
+    Column("created_by", Text, nullable=False),
+    Index(None, "tenant", "id"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index(None, "tenant", "id"),
 )

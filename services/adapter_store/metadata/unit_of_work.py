@@ -1,12 +1,16 @@
 """One transaction over all of the store's rows; rolled back unless committed."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.metadata.adapter_rows import AdapterRows
 from services.adapter_store.metadata.alias_rows import AliasRows
+from services.adapter_store.metadata.audit_rows import AuditRows
 from services.adapter_store.metadata.base_model_rows import BaseModelRows
+from services.adapter_store.metadata.change_rows import ChangeRows
 from services.adapter_store.metadata.upload_rows import UploadRows
 from services.adapter_store.metadata.version_rows import VersionRows
 
@@ -16,12 +20,26 @@ def _read_only() -> None:
 
 
 class UnitOfWork:
-    """The rows of each noun, all in the same transaction."""
+    """The rows of each noun, all in the same transaction.
 
-    def __init__(self, connection: Connection, commit: Callable[[], None] = _read_only) -> None:
+    Whoever changes something adds it to `audit`, and to `changes` if watchers are to know.
+    """
+
+    def __init__(
+        self, connection: Connection, commit: Callable[[], None] = _read_only, actor: Actor = STORE
+    ) -> None:
         self.base_models = BaseModelRows(connection)
         self.adapters = AdapterRows(connection)
         self.versions = VersionRows(connection)
         self.aliases = AliasRows(connection)
         self.uploads = UploadRows(connection)
-        self.commit = commit
+        self.audit = AuditRows(connection, actor)
+        self.changes = ChangeRows(connection)
+        self._commit = commit
+
+    def commit(self) -> None:
+        """Makes everything durable. Nothing may follow in this unit of work."""
+        now = datetime.now(UTC)
+        self.audit.flush(now)
+        self.changes.flush(now)
+        self._commit()

@@ -10,6 +10,7 @@ import grpc
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.catalog.adapters import UPDATABLE
+from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.names import (
     parse_adapter,
     parse_alias,
@@ -41,7 +42,9 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
     async def RegisterBaseModel(self, request: pb.RegisterBaseModelRequest, context: Context) -> pb.BaseModel:
         """See the proto."""
         model = wire.base_model_from(request.base_model)
-        return wire.base_model(await _call(self._store.base_models.register, model))
+        return wire.base_model(
+            await _call(self._store.base_models.register, model, _actor(context, "RegisterBaseModel"))
+        )
 
     async def GetBaseModel(self, request: pb.GetBaseModelRequest, context: Context) -> pb.BaseModel:
         """See the proto."""
@@ -66,6 +69,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
             sent.display_name,
             sent.description,
             dict(sent.labels),
+            _actor(context, "CreateAdapter"),
         )
         return wire.adapter(created)
 
@@ -92,7 +96,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
             "labels": dict(sent.labels),
         }
         changes = {field: values.get(field) for field in request.update_mask.paths or UPDATABLE}
-        return wire.adapter(await _call(self._store.adapters.update, name, sent.etag, changes))
+        actor = _actor(context, "UpdateAdapter")
+        return wire.adapter(await _call(self._store.adapters.update, name, sent.etag, changes, actor))
 
     async def StartUpload(self, request: pb.StartUploadRequest, context: Context) -> pb.StartUploadResponse:
         """See the proto."""
@@ -103,6 +108,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
             dict(request.labels),
             wire.lineage_from(request.lineage),
             request.request_id,
+            _actor(context, "StartUpload"),
         )
         return wire.started(upload, persisted)
 
@@ -120,12 +126,13 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
 
     async def AbortUpload(self, request: pb.AbortUploadRequest, context: Context) -> pb.AbortUploadResponse:
         """See the proto."""
-        await _call(self._store.uploads.abort, request.upload_id)
+        await _call(self._store.uploads.abort, request.upload_id, _actor(context, "AbortUpload"))
         return pb.AbortUploadResponse()
 
     async def FinishUpload(self, request: pb.FinishUploadRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
-        return wire.version(await _call(self._store.uploads.finish, request.upload_id))
+        actor = _actor(context, "FinishUpload")
+        return wire.version(await _call(self._store.uploads.finish, request.upload_id, actor))
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
@@ -146,11 +153,13 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
 
     async def DisableVersion(self, request: pb.DisableVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
-        return wire.version(await _call(self._store.versions.disable, *parse_version(request.name, "name")))
+        name, actor = parse_version(request.name, "name"), _actor(context, "DisableVersion")
+        return wire.version(await _call(self._store.versions.disable, *name, actor))
 
     async def EnableVersion(self, request: pb.EnableVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
-        return wire.version(await _call(self._store.versions.enable, *parse_version(request.name, "name")))
+        name, actor = parse_version(request.name, "name"), _actor(context, "EnableVersion")
+        return wire.version(await _call(self._store.versions.enable, *name, actor))
 
     async def Read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[pb.ReadResponse]:
         """See the proto."""
@@ -164,14 +173,15 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         """See the proto."""
         name, alias = parse_alias(request.name, "name")
         expected = request.expected_version if request.HasField("expected_version") else None
-        moved = await _call(self._store.aliases.set, name, alias, request.version, expected, context.peer())
+        actor = _actor(context, "SetAlias")
+        moved = await _call(self._store.aliases.set, name, alias, request.version, expected, actor)
         return wire.alias(name, moved)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
         """See the proto."""
         name, alias = parse_alias(request.name, "name")
         expected = request.expected_version if request.HasField("expected_version") else None
-        await _call(self._store.aliases.delete, name, alias, expected, context.peer())
+        await _call(self._store.aliases.delete, name, alias, expected, _actor(context, "DeleteAlias"))
         return pb.DeleteAliasResponse()
 
     async def ListAliasHistory(
@@ -182,6 +192,10 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         page = await _call(self._store.aliases.history, name, alias, request.page_size, request.page_token)
         messages, next_page_token = fit_page(page, wire.alias_move)
         return pb.ListAliasHistoryResponse(moves=messages, next_page_token=next_page_token)
+
+
+def _actor(context: Context, action: str) -> Actor:
+    return Actor(context.peer(), action)
 
 
 async def _call(function: Callable[..., T], *arguments: Any) -> T:

@@ -10,6 +10,8 @@ from datetime import datetime
 
 from services.adapter_store.blobs import BlobStore, corrupt
 from services.adapter_store.catalog.lookup import find_adapter, find_base_model, find_version
+from services.adapter_store.domain.actor import STORE, Actor
+from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_labels, check_text, quoted
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Refusal, Upload, UploadState
@@ -92,6 +94,7 @@ class Uploads:
         labels: Mapping[str, str],
         lineage: Lineage,
         request_id: str,
+        actor: Actor = STORE,
     ) -> tuple[Upload, list[PersistedFile]]:
         """Reserves the adapter's next version number and says what need not be sent.
 
@@ -108,7 +111,7 @@ class Uploads:
         self._staging.create(upload_id, _missing_positions(files, stored))
         upload = None
         try:
-            with self._database.write() as uow:
+            with self._database.write(actor) as uow:
                 upload = _known(uow, request) or self._insert(uow, upload_id, request, stored)
                 uow.commit()
         finally:
@@ -122,19 +125,19 @@ class Uploads:
             upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.FINISHED)
         return upload, self._intake.persisted_files(upload)
 
-    def abort(self, upload_id: str) -> None:
+    def abort(self, upload_id: str, actor: Actor = STORE) -> None:
         """Gives the upload up: its version is FAILED, what is staged goes. May be called again.
 
         Raises UPLOAD_NOT_FOUND, also for one that is finished.
         """
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.REFUSED, UploadState.ABORTED)
             if uow.uploads.close(upload_id, UploadState.ABORTED):
                 _settle_version(uow, upload, VersionState.FAILED, "the upload was given up by its client")
                 uow.commit()
         self._staging.discard(upload_id)
 
-    def finish(self, upload_id: str) -> AdapterVersion:
+    def finish(self, upload_id: str, actor: Actor = STORE) -> AdapterVersion:
         """Validates the stored files and makes the version ACTIVE. Again: the same version, or refusal.
 
         Raises UPLOAD_INCOMPLETE, UPLOAD_NOT_FOUND, CORRUPT_BLOB, and whatever `validate` refuses; that
@@ -145,7 +148,7 @@ class Uploads:
             upload = find_upload(uow, upload_id, UploadState.OPEN, *ended)
         if upload.state is UploadState.OPEN:
             self._check_complete(upload)
-            self._settle(upload)
+            self._settle(upload, actor)
         with self._database.read() as uow:
             settled = find_upload(uow, upload_id, *ended)
             if settled.refusal is not None:
@@ -159,7 +162,7 @@ class Uploads:
             if not self._blobs.is_intact(file.sha256, file.size_bytes):
                 raise corrupt(file.sha256, f"({file.path}) no longer has the bytes that were uploaded")
 
-    def _settle(self, upload: Upload) -> None:
+    def _settle(self, upload: Upload, actor: Actor) -> None:
         with self._database.read() as uow:
             base_model = find_base_model(uow, upload.base_model)
         refusal = weights = None
@@ -170,7 +173,7 @@ class Uploads:
                 raise
             refusal = Refusal(error.code.value, error.reason.value, error.message, error.field)
         ended = UploadState.FINISHED if refusal is None else UploadState.REFUSED
-        with self._database.write() as uow:
+        with self._database.write(actor) as uow:
             # Whoever else finished or aborted meanwhile has closed it: theirs stands.
             if uow.uploads.close(upload.id, ended, refusal):
                 if refusal is None:
@@ -215,6 +218,7 @@ class Uploads:
         uow.uploads.insert(
             upload_id, adapter.id, version, request.request_id or None, request.fingerprint, now
         )
+        uow.audit.add(adapter.name.tenant, adapter.name.version(version), f"upload {upload_id}")
         return find_upload(uow, upload_id, UploadState.OPEN)
 
 
@@ -247,6 +251,10 @@ def _settle_version(
         weights=weights,
     )
     assert moved, "the version of an open upload is CREATING"
+    name = upload.adapter.version(upload.version)
+    uow.audit.add(upload.adapter.tenant, name, f"{state} {status_message}".strip())
+    if state is VersionState.ACTIVE:
+        uow.changes.add(ChangeKind.VERSION_ACTIVE, upload.adapter.tenant, name)
 
 
 def _missing_positions(files: tuple[VersionFile, ...], stored: frozenset[str]) -> list[int]:

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.base_model import Module
 from services.adapter_store.domain.names import AdapterName, parse_reference
 from services.adapter_store.domain.version import VersionState
@@ -123,7 +124,7 @@ class TestAdapters:
     def test_shows_aliases_and_the_latest_active_version(self, store):
         assert store.adapters.get(NAME).latest_version == 0
         publish(store), publish(store)
-        store.aliases.set(NAME, "staging", 1, None, "me")
+        store.aliases.set(NAME, "staging", 1, None, Actor("me", "test"))
         store.versions.disable(NAME, 2)
         adapter = store.adapters.list("acme", 0, "").rows[0]
         assert adapter.latest_version == 1
@@ -137,32 +138,32 @@ class TestAliases:
             publish(store)
 
     def test_compare_and_swap(self, store):
-        assert store.aliases.set(NAME, "staging", 1, 0, "ci").version == 1
-        assert store.aliases.set(NAME, "staging", 2, 1, "ci").version == 2
+        assert store.aliases.set(NAME, "staging", 1, 0, Actor("ci", "test")).version == 1
+        assert store.aliases.set(NAME, "staging", 2, 1, Actor("ci", "test")).version == 2
         for expected in (0, 1, 3):
             error = refusal(store.aliases.set, NAME, "staging", 3, expected, "ci")
             assert (error.code, error.reason) == (Code.ABORTED, Reason.ALIAS_MOVED)
             assert error.metadata == {"current_version": "2"}
             assert "version 2" in error.message
-        assert store.aliases.set(NAME, "staging", 3, None, "ci").version == 3
+        assert store.aliases.set(NAME, "staging", 3, None, Actor("ci", "test")).version == 3
         assert refusal(store.aliases.set, NAME, "new", 1, 2, "ci").metadata == {"current_version": "0"}
 
     def test_there_are_only_so_many(self, store, monkeypatch):
         publish(store)
         monkeypatch.setattr("services.adapter_store.catalog.aliases.MAX_ALIASES", 2)
         for alias in ("a", "b", "a"):
-            store.aliases.set(NAME, alias, 1, None, "")
+            store.aliases.set(NAME, alias, 1, None, Actor("", "test"))
         with pytest.raises(ServiceError, match="delete one") as caught:
-            store.aliases.set(NAME, "c", 1, None, "")
+            store.aliases.set(NAME, "c", 1, None, Actor("", "test"))
         assert caught.value.reason is Reason.QUOTA_EXCEEDED
-        store.aliases.delete(NAME, "a", None, "")
-        store.aliases.set(NAME, "c", 1, 0, "")
+        store.aliases.delete(NAME, "a", None, Actor("", "test"))
+        store.aliases.set(NAME, "c", 1, 0, Actor("", "test"))
 
     def test_every_move_is_kept_newest_first(self, store):
-        store.aliases.set(NAME, "staging", 1, None, "ann")
-        store.aliases.set(NAME, "staging", 1, 1, "nobody moved it")
-        store.aliases.set(NAME, "staging", 3, 1, "bob")
-        store.aliases.delete(NAME, "staging", 3, "cy")
+        store.aliases.set(NAME, "staging", 1, None, Actor("ann", "test"))
+        store.aliases.set(NAME, "staging", 1, 1, Actor("nobody moved it", "test"))
+        store.aliases.set(NAME, "staging", 3, 1, Actor("bob", "test"))
+        store.aliases.delete(NAME, "staging", 3, Actor("cy", "test"))
         moves = store.aliases.history(NAME, "staging", 0, "").rows
         assert [(m.from_version, m.to_version, m.moved_by) for m in moves] == [
             (3, 0, "cy"),
@@ -174,12 +175,12 @@ class TestAliases:
         assert store.aliases.history(NAME, "staging", 2, first.next_page_token).rows == moves[2:]
 
     def test_of_many_swaps_from_one_version_one_wins(self, store):
-        store.aliases.set(NAME, "staging", 1, 0, "ci")
+        store.aliases.set(NAME, "staging", 1, 0, Actor("ci", "test"))
         outcomes = []
 
         def swap(version):
             try:
-                store.aliases.set(NAME, "staging", version, 1, "ci")
+                store.aliases.set(NAME, "staging", version, 1, Actor("ci", "test"))
                 outcomes.append(version)
             except ServiceError as error:
                 outcomes.append(error.reason)
@@ -203,9 +204,9 @@ class TestAliases:
 
     def test_delete(self, store):
         assert refusal(store.aliases.delete, NAME, "x", None, "").reason is Reason.ALIAS_NOT_FOUND
-        store.aliases.set(NAME, "x", 1, None, "")
+        store.aliases.set(NAME, "x", 1, None, Actor("", "test"))
         assert refusal(store.aliases.delete, NAME, "x", 2, "").reason is Reason.ALIAS_MOVED
-        store.aliases.delete(NAME, "x", 1, "")
+        store.aliases.delete(NAME, "x", 1, Actor("", "test"))
         assert (
             refusal(store.versions.resolve, parse_reference("acme/support@x", "f")).reason
             is Reason.ALIAS_NOT_FOUND
@@ -220,8 +221,8 @@ class TestVersions:
         for _ in range(3):
             publish(store)
         assert resolved(store, "acme/support") == 3
-        store.aliases.set(NAME, "production", 2, None, "")
-        store.aliases.set(NAME, "staging", 1, None, "")
+        store.aliases.set(NAME, "production", 2, None, Actor("", "test"))
+        store.aliases.set(NAME, "staging", 1, None, Actor("", "test"))
         assert resolved(store, "acme/support") == 2
         assert resolved(store, "acme/support@staging") == 1
         assert resolved(store, "acme/support@latest") == 3
@@ -237,7 +238,7 @@ class TestVersions:
 
     def test_a_disabled_version_is_never_replaced_by_another(self, store):
         publish(store), publish(store)
-        store.aliases.set(NAME, "production", 2, None, "")
+        store.aliases.set(NAME, "production", 2, None, Actor("", "test"))
         assert store.versions.disable(NAME, 2).state is VersionState.DISABLED
         assert store.versions.disable(NAME, 2).state is VersionState.DISABLED
         for text in ("acme/support", "acme/support@2", "acme/support@production"):

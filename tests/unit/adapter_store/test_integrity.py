@@ -1,5 +1,6 @@
 import pytest
 
+from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.version import Lineage
 from tests.adapter_files import adapter_files, declared
 from tests.unit.adapter_store.conftest import NAME, publish
@@ -41,7 +42,7 @@ from tests.unit.adapter_store.conftest import NAME, publish
 )
 def test_every_broken_rule_is_reported(store, damage, repair, says):
     publish(store)
-    store.aliases.set(NAME, "staging", 1, None, "")
+    store.aliases.set(NAME, "staging", 1, None, Actor("", "test"))
     store.uploads.start(NAME, declared(adapter_files()), {}, Lineage(), "")
     assert store.check_integrity() == []
     assert repr(store) == "Store(versions ACTIVE=1 CREATING=1, uploads FINISHED=1 OPEN=1)"

@@ -1,0 +1,29 @@
+"""Rows of the audit log: one for each change, written in the change's own transaction."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, insert
+
+from services.adapter_store.domain.actor import Actor
+from services.adapter_store.metadata.tables import audit_log
+from services.adapter_store.metadata.timestamps import to_us
+
+
+class AuditRows:
+    """Who changed what. What `add` takes is written by `flush`, right before the commit."""
+
+    def __init__(self, connection: Connection, actor: Actor) -> None:
+        self._connection = connection
+        self._actor = actor
+        self._added: list[dict[str, str]] = []
+
+    def add(self, tenant: str, resource: str, detail: str = "") -> None:
+        """Notes that `resource` was changed; `detail` is for people to read, and never a secret."""
+        self._added.append({"tenant": tenant, "resource": resource, "detail": detail})
+
+    def flush(self, now: datetime) -> None:
+        """Writes what was added."""
+        if self._added:
+            common = {"time_us": to_us(now), "actor": self._actor.name, "action": self._actor.action}
+            self._connection.execute(insert(audit_log), [{**common, **row} for row in self._added])
+            self._added.clear()
