@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve bench bench-gpu test check protos protos-check train-demo wheel clean
+.PHONY: help setup demo serve bench bench-gpu test soak check protos protos-check train-demo wheel clean
 
 # A Python of your choice: make demo PYTHON=/opt/python3.12/bin/python3
 PYTHON ?=
@@ -11,6 +11,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PROTOS := $(wildcard protos/multilora/v1/*.proto)
 ARGS ?=
+SCALE ?= 1.0
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +30,11 @@ bench: $(INSTALLED) ## Load test on the demo model: no adapter, one, many (ARGS=
 bench-gpu: ## The engine's figures on this GPU; PYTHON has torch, triton, safetensors, grpcio, numpy
 	@PYTHONPATH=. $(or $(PYTHON),python3) -m benchmarks.gpu $(ARGS)
 
-test: $(INSTALLED) ## Every test that needs no GPU (ARGS="tests/unit" for some)
-	@$(PY) -m pytest -m "not gpu" $(ARGS)
+test: $(INSTALLED) ## Every test that needs no GPU, but for the long ones (ARGS="tests/unit" for some)
+	@$(PY) -m pytest -m "not gpu and not soak" $(ARGS)
+
+soak: $(INSTALLED) ## The long tests: kills, races, hostile input, many rows (SCALE=0.1 for a short version)
+	@$(PY) -m pytest -m "soak and not gpu" --soak-scale $(SCALE) --timeout 1800 $(ARGS)
 
 check: $(INSTALLED) ## Lint, format, types, import rules, generated stubs
 	$(PY) -m ruff check .
