@@ -4,6 +4,7 @@ On SQLite: write-ahead log, synchronous=FULL (a commit survives a power cut), an
 writers, so that two of them queue instead of failing half-way.
 """
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,7 +71,9 @@ def _seed(engine: Engine) -> None:
         connection.execution_options(multilora_write=True)
         with connection.begin():
             if connection.execute(select(change_counter.c.id)).first() is None:
-                connection.execute(insert(change_counter).values(id=1, last_sequence=0))
+                connection.execute(
+                    insert(change_counter).values(id=1, last_sequence=0, database_id=uuid.uuid4().hex)
+                )
 
 
 def _set_up_sqlite(engine: Engine) -> None:

@@ -210,6 +210,8 @@ change_counter = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last_sequence", BigInteger, nullable=False),
+    # Made up once, with the row: tells the changes of one database from those of another.
+    Column("database_id", String(32), nullable=False),
 )
 
 leases = Table(
