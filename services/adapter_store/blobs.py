@@ -10,9 +10,11 @@ import shutil
 import threading
 import uuid
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from services.adapter_store.domain.blob import StoredBlob
 from services.adapter_store.durable import fsync_dir, make_dirs, sha256_of
 from services.common.errors import Code, Reason, ServiceError
 
@@ -38,6 +40,14 @@ class BlobStore(Protocol):
 
     def digests(self) -> Iterator[str]:
         """The digest of every blob."""
+        ...
+
+    def entries(self) -> Iterator[StoredBlob]:
+        """Every blob, by digest in ascending order; memory stays bounded however many there are."""
+        ...
+
+    def delete(self, sha256: str) -> None:
+        """Removes the blob durably; no error if it is not there."""
         ...
 
     def clean(self) -> None:
@@ -103,6 +113,25 @@ class LocalBlobs:
         """The digest of every blob, in no order."""
         for path in self._root.glob("??/??/*"):
             yield path.name
+
+    def entries(self) -> Iterator[StoredBlob]:
+        """Every blob, by digest in ascending order."""
+        for outer in _sorted_dirs(self._root):
+            for inner in _sorted_dirs(outer):
+                for name in sorted(os.listdir(inner)):
+                    # Others delete meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        found = (inner / name).stat()
+                        yield StoredBlob(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def delete(self, sha256: str) -> None:
+        """Unlinks the blob's file, and makes that durable."""
+        path = self._path(sha256)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        fsync_dir(path.parent)
 
     def clean(self) -> None:
         """Empties `incoming`."""
@@ -172,6 +201,11 @@ def _read_whole(file: BinaryIO, sha256: str, size_bytes: int) -> Iterator[bytes]
         raise corrupt(sha256, "does not have the bytes that were uploaded")
     if withheld:
         yield withheld
+
+
+def _sorted_dirs(root: Path) -> list[Path]:
+    """The directories of two hex digits in `root`."""
+    return sorted(path for path in root.glob("??") if path.is_dir())
 
 
 def _copy(source: Path, target: Path) -> None:

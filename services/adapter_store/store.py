@@ -38,7 +38,7 @@ class Store:
         self.adapters = Adapters(database, now)
         self.aliases = Aliases(database, now)
         self.versions = Versions(database)
-        self.intake = Intake(database, blobs, staging)
+        self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
 
     def check_integrity(self) -> list[str]:

@@ -10,6 +10,7 @@ from services.adapter_store.metadata.adapter_rows import AdapterRows
 from services.adapter_store.metadata.alias_rows import AliasRows
 from services.adapter_store.metadata.audit_rows import AuditRows
 from services.adapter_store.metadata.base_model_rows import BaseModelRows
+from services.adapter_store.metadata.blob_rows import BlobRows
 from services.adapter_store.metadata.change_rows import ChangeRows
 from services.adapter_store.metadata.upload_rows import UploadRows
 from services.adapter_store.metadata.version_rows import VersionRows
@@ -33,6 +34,7 @@ class UnitOfWork:
         self.versions = VersionRows(connection)
         self.aliases = AliasRows(connection)
         self.uploads = UploadRows(connection)
+        self.blobs = BlobRows(connection)
         self.audit = AuditRows(connection, actor)
         self.changes = ChangeRows(connection)
         self._commit = commit

@@ -1,6 +1,8 @@
 """Takes the bytes of an upload's files: chunk by chunk into staging, whole and verified into blobs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import google_crc32c
 
@@ -8,6 +10,7 @@ from services.adapter_store.blobs import BlobStore
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.upload import PersistedFile, Upload, UploadState
 from services.adapter_store.domain.version import VersionFile
+from services.adapter_store.garbage.deletion import claim
 from services.adapter_store.metadata import Database
 from services.adapter_store.staging import Staging, too_long, wrong_offset
 from services.adapter_store.uploads.lookup import find_upload
@@ -28,10 +31,13 @@ class FileTarget:
 class Intake:
     """The way in for bytes. Every call may be made from any thread, and again after a crash."""
 
-    def __init__(self, database: Database, blobs: BlobStore, staging: Staging) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, staging: Staging, now: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._staging = staging
+        self._now = now
 
     def open_file(self, upload_id: str, path: str) -> FileTarget:
         """Where bytes of `path` go. Raises UPLOAD_NOT_FOUND, FILE_NOT_FOUND.
@@ -93,10 +99,12 @@ class Intake:
         upload, file = target.upload, target.file
         try:
             with self._staging.whole(upload.id, target.position, file) as path:
+                claim(self._database, self._blobs, file, self._now())
                 self._blobs.put(path, file.sha256)
                 with self._database.write() as uow:
                     find_upload(uow, upload.id, UploadState.OPEN)
                     uow.versions.set_stored(upload.adapter_id, upload.version, file.path)
+                    uow.blobs.set_stored(file.sha256)
                     uow.uploads.add_tenant_blob(upload.adapter.tenant, file)
                     uow.commit()
                 self._staging.discard_file(upload.id, target.position)

@@ -105,19 +105,28 @@ class Uploads:
         _check_lineage(lineage)
         check_text(request_id, "request_id", max_chars=128)
         request = _Request(name, files, check_labels(labels), lineage, request_id)
-        stored = self._stored_by_tenant(request)
+        upload = None
+        while upload is None:
+            upload = self._start(request, self._stored_by_tenant(request), actor)
+        return upload, self._intake.persisted_files(upload)
+
+    def _start(self, request: _Request, stored: frozenset[str], actor: Actor) -> Upload | None:
+        """None if what was `stored` is being deleted meanwhile: look again."""
         upload_id = uuid.uuid4().hex
         # Before the rows, so that a committed upload always has its files; `recover` drops orphans.
-        self._staging.create(upload_id, _missing_positions(files, stored))
+        self._staging.create(upload_id, _missing_positions(request.files, stored))
         upload = None
         try:
             with self._database.write(actor) as uow:
+                counted_on = {file.sha256 for file in request.files if file.path in stored}
+                if uow.blobs.lock_stored(counted_on) != counted_on:
+                    return None
                 upload = _known(uow, request) or self._insert(uow, upload_id, request, stored)
                 uow.commit()
         finally:
             if upload is None or upload.id != upload_id:
                 self._staging.discard(upload_id)
-        return upload, self._intake.persisted_files(upload)
+        return upload
 
     def get(self, upload_id: str) -> tuple[Upload, list[PersistedFile]]:
         """An open upload and how far it has come; also one that is finished. Raises UPLOAD_NOT_FOUND."""
@@ -186,9 +195,12 @@ class Uploads:
     def _stored_by_tenant(self, request: _Request) -> frozenset[str]:
         with self._database.read() as uow:
             find_adapter(uow, request.name)
-            known = [file for file in request.files if uow.uploads.tenant_has(request.name.tenant, file)]
+            sent = [file for file in request.files if uow.uploads.tenant_has(request.name.tenant, file)]
+            there = uow.blobs.stored([file.sha256 for file in sent])
         # Outside the transaction: a blob that this process has not seen yet is read back whole.
-        return frozenset(f.path for f in known if self._blobs.is_intact(f.sha256, f.size_bytes))
+        return frozenset(
+            f.path for f in sent if f.sha256 in there and self._blobs.is_intact(f.sha256, f.size_bytes)
+        )
 
     def _insert(self, uow: UnitOfWork, upload_id: str, request: _Request, stored: frozenset[str]) -> Upload:
         adapter = find_adapter(uow, request.name)
