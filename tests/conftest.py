@@ -15,6 +15,8 @@ if find_spec("torch") is not None:
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
 
+pytest_plugins = ["tests.postgres_server"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the long tests run."""
