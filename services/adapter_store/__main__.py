@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.settings import PlaceSettings, Settings
 from services.adapter_store.store import Store, open_store
+from services.common.gate import OpenGate
 from services.common.server import Server
 from services.common.settings import parse
 from services.common.telemetry import set_up_logging
@@ -42,7 +43,7 @@ def main(argv: Sequence[str], prog: str) -> int:
 async def _serve(store: Store, listen: str) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
     server = Server(listen, SERVICE_NAME)
-    add_to_server(store, server.inner)
+    add_to_server(store, server.inner, OpenGate())
     address = await server.start()
     await server.set_serving(True)
     log.warning("access control is off: whoever reaches %s may read and change everything", address)

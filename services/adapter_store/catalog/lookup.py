@@ -6,7 +6,7 @@ from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.names import LATEST, PRODUCTION, AdapterName, Reference
 from services.adapter_store.domain.version import AdapterVersion, VersionState, not_active
 from services.adapter_store.metadata import UnitOfWork
-from services.common.errors import Reason, not_found
+from services.common.errors import Reason, ServiceError, not_found
 
 
 def find_base_model(uow: UnitOfWork, name: str) -> BaseModel:
@@ -25,10 +25,23 @@ def find_adapter(uow: UnitOfWork, name: AdapterName) -> Adapter:
     """The adapter of this name. Raises ADAPTER_NOT_FOUND."""
     adapter = uow.adapters.get(name)
     if adapter is None:
-        raise not_found(
-            Reason.ADAPTER_NOT_FOUND, f"no adapter {name}: check the name, or make it with CreateAdapter"
-        )
+        raise no_adapter(name)
     return adapter
+
+
+def no_adapter(name: AdapterName) -> ServiceError:
+    """There is no adapter of this name, or none that the caller may know of."""
+    return not_found(
+        Reason.ADAPTER_NOT_FOUND, f"no adapter {name}: check the name, or make it with CreateAdapter"
+    )
+
+
+def no_tenant(tenant: str) -> ServiceError:
+    """The caller may know of no tenant of this name."""
+    return not_found(
+        Reason.TENANT_NOT_FOUND,
+        f"no tenant {quoted(tenant)}: check the name, or use a token that is good in it",
+    )
 
 
 def find_version(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersion:

@@ -56,15 +56,15 @@ class Versions:
         """DISABLED to ACTIVE; no error if it is ACTIVE already. Raises VERSION_NOT_ACTIVE."""
         return self._move(name, number, VersionState.DISABLED, VersionState.ACTIVE, actor)
 
-    def readable_file(self, version: Reference | str, path: str) -> VersionFile:
-        """One file of a version that is named, or given by its AdapterKey.
+    def readable_file(self, version: Reference | str, path: str, tenant: str | None = None) -> VersionFile:
+        """One file of a version that is named, or given by an AdapterKey that `tenant` (None: anybody) has.
 
         Raises NOT_FOUND reasons, and VERSION_NOT_ACTIVE for a version that was never wholly there.
         """
         with self._database.read() as uow:
             if isinstance(version, str):
                 check_sha256(version, "key")
-                found = uow.versions.with_key(version, READABLE)
+                found = uow.versions.with_key(version, READABLE, tenant)
                 if found is None:
                     raise not_found(
                         Reason.VERSION_NOT_FOUND, f"no version has the key {version}: resolve its name"

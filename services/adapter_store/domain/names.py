@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from services.adapter_store.domain.fields import quoted
+from services.common.caller import EVERY_TENANT
 from services.common.errors import ServiceError, invalid_field
 
 LATEST = "latest"
@@ -106,6 +107,13 @@ def parse_tenant(text: str, field: str) -> str:
             field, f"{quoted(text)} is no tenant: give tenants/NAME, for example tenants/acme"
         )
     return tenant
+
+
+def parse_tenant_or_all(text: str, field: str) -> str:
+    """As `parse_tenant`, but `tenants/*` is `*`. Raises INVALID_FIELD."""
+    if text == f"tenants/{EVERY_TENANT}":
+        return EVERY_TENANT
+    return parse_tenant(text, field)
 
 
 def _adapter_name(tenant: str, adapter: str, text: str, field: str) -> AdapterName:

@@ -55,6 +55,12 @@ class UploadRows:
         """The upload of this id."""
         return self._one(_SELECT.where(uploads.c.id == upload_id))
 
+    def tenant_of(self, upload_id: str) -> str | None:
+        """Whose upload it is, in whatever state."""
+        query = select(adapters.c.tenant).join(uploads, uploads.c.adapter_id == adapters.c.id)
+        row = self._connection.execute(query.where(uploads.c.id == upload_id)).first()
+        return None if row is None else str(row.tenant)
+
     def by_request(self, adapter_id: int, request_id: str) -> Upload | None:
         """The upload that `request_id` started."""
         return self._one(

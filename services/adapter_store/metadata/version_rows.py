@@ -76,10 +76,15 @@ class VersionRows:
         )
         return found[0] if found else None
 
-    def with_key(self, key: str, states: Iterable[VersionState]) -> AdapterVersion | None:
-        """Any version with this AdapterKey in one of `states`: all have the same bytes."""
+    def with_key(
+        self, key: str, states: Iterable[VersionState], tenant: str | None = None
+    ) -> AdapterVersion | None:
+        """Any version with this AdapterKey in one of `states`, of `tenant` or (None) of anybody."""
         wanted = [state.value for state in states]
-        found = self._read(_SELECT.where(versions.c.key == key, versions.c.state.in_(wanted)).limit(1))
+        query = _SELECT.where(versions.c.key == key, versions.c.state.in_(wanted)).limit(1)
+        if tenant is not None:
+            query = query.where(adapters.c.tenant == tenant)
+        found = self._read(query)
         return found[0] if found else None
 
     def page(self, adapter_id: int, before: int | None, limit: int) -> Sequence[AdapterVersion]:

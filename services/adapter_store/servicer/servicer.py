@@ -19,8 +19,12 @@ from services.adapter_store.domain.names import (
     parse_version,
 )
 from services.adapter_store.servicer import transfer, wire
+from services.adapter_store.servicer.access_rules import RULES
 from services.adapter_store.servicer.pages import fit_page
+from services.adapter_store.servicer.places import StorePlaces
 from services.adapter_store.store import Store
+from services.common.access_guard import AccessGuard, caller_of
+from services.common.gate import Gate
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
 
@@ -28,9 +32,11 @@ T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def add_to_server(store: Store, server: grpc.aio.Server) -> None:
-    """Registers the service of `store` with a server that has not started."""
-    pb_grpc.add_AdapterStoreServiceServicer_to_server(AdapterStoreServicer(store), server)
+def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> None:
+    """Registers the service of `store`, behind `gate`, with a server that has not started."""
+    service = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
+    guard = AccessGuard(AdapterStoreServicer(store), service, RULES, gate, StorePlaces(store))
+    pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
 
 
 class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
@@ -81,7 +87,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         self, request: pb.ListAdaptersRequest, context: Context
     ) -> pb.ListAdaptersResponse:
         """See the proto."""
-        tenant = parse_tenant(request.parent, "parent") if request.parent else None
+        tenant = parse_tenant(request.parent, "parent") if request.parent else caller_of(context).only_tenant
         page = await _call(self._store.adapters.list, tenant, request.page_size, request.page_token)
         messages, next_page_token = fit_page(page, wire.adapter)
         return pb.ListAdaptersResponse(adapters=messages, next_page_token=next_page_token)
@@ -164,7 +170,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
     async def Read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[pb.ReadResponse]:
         """See the proto."""
         async with contextlib.aclosing(
-            transfer.give(self._store.versions, self._store.blobs, request)
+            transfer.give(self._store.versions, self._store.blobs, request, caller_of(context).only_tenant)
         ) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -195,7 +201,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
 
 
 def _actor(context: Context, action: str) -> Actor:
-    return Actor(context.peer(), action)
+    return Actor(caller_of(context).name, action)
 
 
 async def _call(function: Callable[..., T], *arguments: Any) -> T:

@@ -34,13 +34,17 @@ async def take(intake: Intake, requests: AsyncIterator[pb.UploadRequest]) -> int
 
 
 async def give(
-    versions: Versions, blobs: BlobStore, request: pb.ReadRequest
+    versions: Versions, blobs: BlobStore, request: pb.ReadRequest, tenant: str | None = None
 ) -> AsyncGenerator[pb.ReadResponse, None]:
-    """One file's bytes in chunks of at most 1 MiB; the first message has the whole file's size and sha256."""
+    """One file's bytes in chunks of at most 1 MiB; the first message has the whole file's size and sha256.
+
+    By key only what `tenant` has, or anybody if it is None.
+    """
     file = await asyncio.to_thread(
         versions.readable_file,
         request.key if request.HasField("key") else parse_reference(request.name, "name"),
         request.path,
+        tenant,
     )
     limit = _limit(request, file.size_bytes)
     chunks = read_range(blobs, file.sha256, file.size_bytes, request.read_offset, limit)

@@ -134,6 +134,11 @@ class Uploads:
             upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.FINISHED)
         return upload, self._intake.persisted_files(upload)
 
+    def tenant_of(self, upload_id: str) -> str | None:
+        """Whose upload it is, in whatever state; None if there is none of this id."""
+        with self._database.read() as uow:
+            return uow.uploads.tenant_of(upload_id)
+
     def abort(self, upload_id: str, actor: Actor = STORE) -> None:
         """Gives the upload up: its version is FAILED, what is staged goes. May be called again.
 

@@ -12,6 +12,7 @@ from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.store import Store, open_store
+from services.common.gate import OpenGate
 from services.common.server import Server
 
 
@@ -31,7 +32,7 @@ async def stub(at_rest: Store) -> AsyncIterator[pb_grpc.AdapterStoreServiceStub]
     with ThreadPoolExecutor(8) as threads:
         asyncio.get_running_loop().set_default_executor(threads)
         server = Server("127.0.0.1:0", SERVICE_NAME)
-        add_to_server(at_rest, server.inner)
+        add_to_server(at_rest, server.inner, OpenGate())
         address = await server.start()
         async with grpc.aio.insecure_channel(address) as channel:
             yield pb_grpc.AdapterStoreServiceStub(channel)

@@ -11,6 +11,7 @@ from client import StoreClient
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.store import open_store
 from services.common.errors import Code, Reason, ServiceError
+from services.common.gate import OpenGate
 from services.common.server import Server
 from services.inference.adapters.completions import Fetched, FetchFailed
 from services.inference.adapters.disk_cache import DiskCache
@@ -79,7 +80,7 @@ async def stage(tmp_path):
         tmp_path / "store", f"sqlite:///{tmp_path}/store.sqlite3", tmp_path / "blobs", 1 << 30
     ) as store:
         server = Server("127.0.0.1:0", SERVICE_NAME)
-        add_to_server(store, server.inner)
+        add_to_server(store, server.inner, OpenGate())
         stage = Stage(await server.start(), tmp_path / "blobs", tmp_path)
         await stage.client.register_base_model("tiny", "d" * 64, CONFIG, 64)
         yield stage

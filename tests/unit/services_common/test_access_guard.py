@@ -1,0 +1,145 @@
+"""The guard of a service of two RPCs, without gRPC: who comes past it, and in which words others do not."""
+
+import pytest
+
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.common.access_guard import AccessGuard, caller_of
+from services.common.access_rule import Place, inside, operators
+from services.common.caller import Caller, Role
+from services.common.errors import Reason, ServiceError, not_found
+from services.common.gate import OpenGate, TokenGate, bad_token
+
+SERVICE = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
+RULES = {
+    "GetAdapter": inside(Role.PUBLISHER, "adapter", "name"),
+    "Upload": inside(Role.PUBLISHER, "adapter", "path"),
+    "Watch": inside(Role.READER, "adapter", "parent"),
+    "CollectGarbage": operators(Role.ADMIN),
+}
+CALLERS = {
+    "reader": Caller("r", "acme", Role.READER),
+    "publisher": Caller("p", "acme", Role.PUBLISHER),
+    "operator": Caller("o", "*", Role.ADMIN),
+}
+
+
+class Context:
+    def __init__(self, token: str) -> None:
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def invocation_metadata(self):
+        return self._metadata
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:5"
+
+
+class Servicer:
+    async def GetAdapter(self, request, context):
+        return caller_of(context).name
+
+    async def ListAdapters(self, request, context):
+        raise AssertionError("has no rule")
+
+    async def CollectGarbage(self, request, context):
+        return caller_of(context).name
+
+    async def Upload(self, requests, context):
+        return [request.data async for request in requests]
+
+    async def Watch(self, request, context):
+        yield caller_of(context).name
+
+
+class Places:
+    """The tenant is what the field says."""
+
+    async def place(self, rule, request):
+        tenant = getattr(request, rule.field)
+        return Place(tenant, not_found(Reason.ADAPTER_NOT_FOUND, f"no {tenant}")) if tenant else None
+
+
+async def authenticate(secret: str) -> Caller:
+    if secret not in CALLERS:
+        raise bad_token("it is not known here")
+    return CALLERS[secret]
+
+
+@pytest.fixture
+def guard() -> AccessGuard:
+    return AccessGuard(Servicer(), SERVICE, RULES, TokenGate(authenticate), Places())
+
+
+async def reason(call) -> tuple[str, str]:
+    with pytest.raises(ServiceError) as caught:
+        await call
+    return caught.value.code, caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("token", "tenant", "expected"),
+    [
+        ("", "acme", ("UNAUTHENTICATED", "NO_TOKEN")),
+        ("stranger", "acme", ("UNAUTHENTICATED", "BAD_TOKEN")),
+        ("x" * 300, "acme", ("UNAUTHENTICATED", "BAD_TOKEN")),
+        ("reader", "acme", ("PERMISSION_DENIED", "ROLE_TOO_LOW")),
+        ("reader", "other", ("NOT_FOUND", "ADAPTER_NOT_FOUND")),
+        ("publisher", "other", ("NOT_FOUND", "ADAPTER_NOT_FOUND")),
+    ],
+)
+async def test_who_is_refused(guard, token, tenant, expected):
+    assert await reason(guard.GetAdapter(pb.GetAdapterRequest(name=tenant), Context(token))) == expected
+
+
+async def test_who_comes_past(guard):
+    assert await guard.GetAdapter(pb.GetAdapterRequest(name="acme"), Context("publisher")) == "p"
+    assert await guard.GetAdapter(pb.GetAdapterRequest(name="any"), Context("operator")) == "o"
+    assert await guard.CollectGarbage(pb.CollectGarbageRequest(), Context("operator")) == "o"
+    expected = ("PERMISSION_DENIED", "ROLE_TOO_LOW")
+    assert await reason(guard.CollectGarbage(pb.CollectGarbageRequest(), Context("publisher"))) == expected
+
+
+async def test_an_rpc_without_a_rule_is_refused_to_everybody(guard):
+    expected = ("PERMISSION_DENIED", "ROLE_TOO_LOW")
+    assert await reason(guard.ListAdapters(pb.ListAdaptersRequest(), Context("operator"))) == expected
+
+
+async def test_a_stream_of_requests_is_judged_by_its_first_and_comes_whole(guard):
+    async def requests(tenant: str):
+        yield pb.UploadRequest(path=tenant, data=b"1")
+        yield pb.UploadRequest(data=b"2")
+
+    async def nothing():
+        for _ in ():
+            yield
+
+    assert await guard.Upload(requests("acme"), Context("publisher")) == [b"1", b"2"]
+    assert await guard.Upload(nothing(), Context("publisher")) == []
+    assert (await reason(guard.Upload(requests("other"), Context("publisher"))))[0] == "NOT_FOUND"
+    assert (await reason(guard.Upload(requests("acme"), Context("reader"))))[0] == "PERMISSION_DENIED"
+
+
+async def test_a_stream_of_responses_is_refused_before_its_first(guard):
+    got = [name async for name in guard.Watch(pb.WatchRequest(parent="acme"), Context("reader"))]
+    assert got == ["r"]
+    with pytest.raises(ServiceError) as caught:
+        await anext(guard.Watch(pb.WatchRequest(parent="other"), Context("reader")))
+    assert caught.value.code == "NOT_FOUND"
+
+
+async def test_without_access_control_everybody_is_an_operator():
+    guard = AccessGuard(Servicer(), SERVICE, RULES, OpenGate(), Places())
+    assert await guard.GetAdapter(pb.GetAdapterRequest(name="x"), Context("")) == "ipv4:127.0.0.1:5"
+
+
+@pytest.mark.parametrize("value", ["Basic abc", "Bearer", "Bearer ", "mlt_1_2"])
+async def test_a_header_that_is_no_bearer_token_is_none(value):
+    with pytest.raises(ServiceError) as caught:
+        await TokenGate(authenticate).caller((("Authorization", value),), "")
+    assert caught.value.reason == "NO_TOKEN"
+
+
+def test_roles_include_those_below():
+    assert Role.ADMIN.includes(Role.READER)
+    assert Role.PUBLISHER.includes(Role.PUBLISHER)
+    assert not Role.READER.includes(Role.PUBLISHER)
