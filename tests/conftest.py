@@ -15,7 +15,7 @@ if find_spec("torch") is not None:
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
 
-pytest_plugins = ["tests.postgres_server"]
+pytest_plugins = ["tests.postgres_server", "tests.s3_server"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
