@@ -51,7 +51,11 @@ def _check_numbers(uow: UnitOfWork) -> list[str]:
 
 
 def _check_aliases(uow: UnitOfWork) -> list[str]:
-    there = {(adapter_id, number) for adapter_id, number, _ in uow.versions.states()}
+    there = {
+        (adapter_id, number)
+        for adapter_id, number, state in uow.versions.states()
+        if state is not VersionState.DELETED
+    }
     return [
         f"alias {alias} of adapter {adapter_id} points at version {version}, which is not there"
         for adapter_id, alias, version in uow.aliases.targets()
@@ -64,7 +68,8 @@ def _check_version(version: AdapterVersion, blobs: BlobStore) -> list[str]:
     if version.key != adapter_key(version.files):
         problems.append(f"{version.name}: its key is not that of its files")
     whole = version.state in (VersionState.ACTIVE, VersionState.DISABLED)
-    if whole != (version.weights is not None):
+    # A version may be deleted before it was validated, or after.
+    if version.state is not VersionState.DELETED and whole != (version.weights is not None):
         problems.append(f"{version.name} is {version.state} with weights {version.weights}")
     if whole:
         problems += [

@@ -10,6 +10,7 @@ from services.adapter_store.domain.adapter import (
     MAX_DESCRIPTION_CHARS,
     MAX_DISPLAY_NAME_CHARS,
     Adapter,
+    stale_etag,
 )
 from services.adapter_store.domain.fields import check_labels, check_text, quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
@@ -89,9 +90,9 @@ class Adapters:
         with self._database.write(actor) as uow:
             adapter = find_adapter(uow, name)
             if etag and etag != adapter.etag:
-                raise _stale(etag, adapter)
+                raise stale_etag(etag, adapter)
             if not uow.adapters.update(adapter, checked, self._now()):
-                raise _stale(etag, adapter)
+                raise stale_etag(etag, adapter)
             updated = find_adapter(uow, name)
             uow.audit.add(name.tenant, str(name), ", ".join(sorted(checked)))
             uow.commit()
@@ -111,14 +112,3 @@ def _checked(changes: dict[str, Any]) -> dict[str, Any]:
                 "update_mask", f"{quoted(field)} cannot be updated: name {', '.join(UPDATABLE)}"
             )
     return checked
-
-
-def _stale(etag: str, adapter: Adapter) -> ServiceError:
-    return ServiceError(
-        Code.ABORTED,
-        Reason.STALE_ETAG,
-        f"{adapter.name} was changed by somebody else (etag {adapter.etag}, not {quoted(etag)}): "
-        "read it again, then repeat the update",
-        field="adapter.etag",
-        metadata={"etag": adapter.etag},
-    )

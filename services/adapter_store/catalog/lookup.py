@@ -1,12 +1,25 @@
 """Finds what a name means inside one unit of work, or says NOT_FOUND with what to do."""
 
+from dataclasses import dataclass
+
 from services.adapter_store.domain.adapter import Adapter
+from services.adapter_store.domain.alias import Alias, Shadow, TrafficTarget
 from services.adapter_store.domain.base_model import BaseModel
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.names import LATEST, PRODUCTION, AdapterName, Reference
 from services.adapter_store.domain.version import AdapterVersion, VersionState, not_active
 from services.adapter_store.metadata import UnitOfWork
 from services.common.errors import Reason, ServiceError, not_found
+from services.common.traffic_split import choose_target
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a name means: a version, and what the alias that led to it splits traffic over and shadows."""
+
+    version: AdapterVersion
+    targets: tuple[TrafficTarget, ...] = ()
+    shadow: Shadow | None = None
 
 
 def find_base_model(uow: UnitOfWork, name: str) -> BaseModel:
@@ -44,6 +57,23 @@ def no_tenant(tenant: str) -> ServiceError:
     )
 
 
+def lock_adapter(uow: UnitOfWork, name: AdapterName) -> Adapter:
+    """The adapter of this name, which nobody else changes before this unit of work ends.
+
+    Whoever points at a version, or deletes one, holds this. Raises ADAPTER_NOT_FOUND.
+    """
+    uow.adapters.lock(name)
+    return find_adapter(uow, name)
+
+
+def find_active(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersion:
+    """The version of this number. Raises VERSION_NOT_FOUND, VERSION_NOT_ACTIVE."""
+    version = find_version(uow, adapter, number)
+    if version.state is not VersionState.ACTIVE:
+        raise not_active(version)
+    return version
+
+
 def find_version(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersion:
     """The version of this number, in any state. Raises VERSION_NOT_FOUND."""
     version = uow.versions.get(adapter.id, number)
@@ -55,37 +85,41 @@ def find_version(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersi
     return version
 
 
-def resolve(uow: UnitOfWork, reference: Reference) -> AdapterVersion:
-    """The one ACTIVE version that `reference` means now.
+def resolve(uow: UnitOfWork, reference: Reference, split_key: str = "") -> Resolution:
+    """The one ACTIVE version that `reference` means now, for requests with this `split_key`.
 
-    A bare name means its `production` alias, else the highest ACTIVE version. An alias whose target is
-    not ACTIVE is an error, never another version. Raises NOT_FOUND reasons, VERSION_NOT_ACTIVE.
+    A bare name means its `production` alias, else the highest ACTIVE version. A target that is not ACTIVE
+    is an error, never another version. Raises NOT_FOUND reasons, VERSION_NOT_ACTIVE.
     """
     adapter = find_adapter(uow, reference.adapter)
     if reference.version is not None:
-        version = find_version(uow, adapter, reference.version)
-    else:
-        version = _by_alias(uow, adapter, reference.alias)
-    if version.state is not VersionState.ACTIVE:
-        raise not_active(version)
-    return version
-
-
-def _by_alias(uow: UnitOfWork, adapter: Adapter, alias: str | None) -> AdapterVersion:
-    if alias != LATEST:
-        found = uow.aliases.get(adapter.id, alias or PRODUCTION)
-        if found is not None:
-            return find_version(uow, adapter, found.version)
+        return Resolution(find_active(uow, adapter, reference.version))
+    if reference.alias != LATEST:
+        alias = uow.aliases.get(adapter.id, reference.alias or PRODUCTION)
         if alias is not None:
-            raise not_found(
-                Reason.ALIAS_NOT_FOUND,
-                f"no alias {quoted(alias)} of {adapter.name}: GetAdapter shows those there are, "
-                "SetAlias makes one",
-            )
+            return _by_alias(uow, adapter, alias, split_key)
+        if reference.alias is not None:
+            raise no_alias(adapter.name, reference.alias)
     latest = uow.versions.latest_active(adapter.id)
     if latest is None:
         raise not_found(
             Reason.VERSION_NOT_FOUND,
             f"{adapter.name} has no active version: upload one and finish the upload",
         )
-    return latest
+    return Resolution(latest)
+
+
+def no_alias(name: AdapterName, alias: str) -> ServiceError:
+    """ALIAS_NOT_FOUND."""
+    return not_found(
+        Reason.ALIAS_NOT_FOUND,
+        f"no alias {quoted(alias)} of {name}: GetAdapter shows those there are, SetAlias makes one",
+    )
+
+
+def _by_alias(uow: UnitOfWork, adapter: Adapter, alias: Alias, split_key: str) -> Resolution:
+    number, targets = alias.version, alias.aim.targets
+    if targets:
+        weights = [(target.version, target.weight) for target in targets]
+        number = choose_target(str(adapter.name), split_key, weights)
+    return Resolution(find_active(uow, adapter, number), targets, alias.aim.shadow)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.adapter_store.catalog.lookup import find_adapter, find_version, resolve
+from services.adapter_store.catalog.lookup import Resolution, find_adapter, find_version, resolve
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_sha256, quoted
@@ -10,10 +10,11 @@ from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName, Reference
 from services.adapter_store.domain.version import AdapterVersion, VersionFile, VersionState, not_active
 from services.adapter_store.metadata import Database
-from services.common.errors import Code, Reason, ServiceError, not_found
+from services.common.errors import Code, Reason, ServiceError, invalid_field, not_found
 
 # A disabled version is refused to new requests, but streams that run on it may still have to fetch it.
 READABLE = (VersionState.ACTIVE, VersionState.DISABLED)
+MAX_SPLIT_KEY_CHARS = 256
 _CHANGES = {
     VersionState.ACTIVE: ChangeKind.VERSION_ACTIVE,
     VersionState.DISABLED: ChangeKind.VERSION_DISABLED,
@@ -43,10 +44,12 @@ class Versions:
             f"versions/{name}", page_size, page_token, (0,), fetch, lambda version: (version.version,)
         )
 
-    def resolve(self, reference: Reference) -> AdapterVersion:
-        """The one ACTIVE version that any form of name means now."""
+    def resolve(self, reference: Reference, split_key: str = "") -> Resolution:
+        """The one ACTIVE version that any form of name means now, for requests with this `split_key`."""
+        if len(split_key) > MAX_SPLIT_KEY_CHARS:
+            raise invalid_field("split_key", f"at most {MAX_SPLIT_KEY_CHARS} characters")
         with self._database.read() as uow:
-            return resolve(uow, reference)
+            return resolve(uow, reference, split_key)
 
     def disable(self, name: AdapterName, number: int, actor: Actor = STORE) -> AdapterVersion:
         """ACTIVE to DISABLED; no error if it is DISABLED already. Raises VERSION_NOT_ACTIVE."""
@@ -72,7 +75,7 @@ class Versions:
             elif version.version is not None:
                 found = find_version(uow, find_adapter(uow, version.adapter), version.version)
             else:
-                found = resolve(uow, version)
+                found = resolve(uow, version).version
         if found.state not in READABLE:
             raise not_active(found)
         for file in found.files:

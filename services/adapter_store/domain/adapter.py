@@ -3,32 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.adapter_store.domain.alias import Alias
+from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.names import AdapterName
+from services.common.errors import Code, Reason, ServiceError
 
 MAX_DISPLAY_NAME_CHARS = 128
 MAX_DESCRIPTION_CHARS = 4096
 # All of them travel with the adapter, in every answer that shows it.
 MAX_ALIASES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """A movable pointer to one version."""
-
-    name: str
-    version: int
-    update_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AliasMove:
-    """One move of an alias: from_version 0 is its creation, to_version 0 its deletion."""
-
-    id: int
-    from_version: int
-    to_version: int
-    time: datetime
-    moved_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +34,15 @@ class Adapter:
     def etag(self) -> str:
         """Changes with every update."""
         return f"r{self.revision}"
+
+
+def stale_etag(etag: str, adapter: Adapter) -> ServiceError:
+    """STALE_ETAG: `adapter` is not what the caller has seen."""
+    return ServiceError(
+        Code.ABORTED,
+        Reason.STALE_ETAG,
+        f"{adapter.name} was changed by somebody else (etag {adapter.etag}, not {quoted(etag)}): "
+        "read it again, then repeat the call",
+        field="adapter.etag",
+        metadata={"etag": adapter.etag},
+    )

@@ -12,6 +12,7 @@ from services.common.errors import ServiceError, invalid_field
 
 LATEST = "latest"
 PRODUCTION = "production"
+STAGING = "staging"
 
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
@@ -86,17 +87,33 @@ def parse_version(text: str, field: str) -> tuple[AdapterName, int]:
     return reference.adapter, reference.version
 
 
-def parse_alias(text: str, field: str) -> tuple[AdapterName, str]:
-    """A name that must be an alias's, and not `latest`. Raises INVALID_FIELD."""
+def parse_alias(text: str, field: str, default: str = "") -> tuple[AdapterName, str]:
+    """A name that must be an alias's, and not `latest`. Raises INVALID_FIELD.
+
+    With a `default`, an adapter's name means its alias of that name.
+    """
     reference = parse_reference(text, field)
-    if reference.alias is None:
+    alias = reference.alias
+    if alias is None and reference.version is None and default:
+        alias = default
+    if alias is None:
         raise invalid_field(field, f"{quoted(text)} names no alias: give a name such as acme/support@staging")
-    if reference.alias == LATEST:
+    _check_settable(alias, field)
+    return reference.adapter, alias
+
+
+def check_alias(alias: str, field: str) -> str:
+    """The bare name of an alias, if it can be one, and is not `latest`. Raises INVALID_FIELD."""
+    _check_settable(_alias(alias, alias, field), field)
+    return alias
+
+
+def _check_settable(alias: str, field: str) -> None:
+    if alias == LATEST:
         raise invalid_field(
             field,
             f"`{LATEST}` always means the highest active version and cannot be set: choose another alias",
         )
-    return reference.adapter, reference.alias
 
 
 def parse_tenant(text: str, field: str) -> str:

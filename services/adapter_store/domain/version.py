@@ -12,12 +12,13 @@ from services.common.errors import Code, Reason, ServiceError
 
 
 class VersionState(StrEnum):
-    """CREATING -> ACTIVE | FAILED, ACTIVE <-> DISABLED."""
+    """CREATING -> ACTIVE | FAILED, ACTIVE <-> DISABLED, any -> DELETED."""
 
     CREATING = "CREATING"
     ACTIVE = "ACTIVE"
     FAILED = "FAILED"
     DISABLED = "DISABLED"
+    DELETED = "DELETED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def not_active(version: AdapterVersion) -> ServiceError:
         VersionState.CREATING: "it is still being uploaded: finish its upload first",
         VersionState.FAILED: f"it failed ({version.status_message}): upload a new version",
         VersionState.DISABLED: "enable it, or name another version",
+        VersionState.DELETED: "it will not come back: name another version",
     }.get(version.state, "name another version")
     return ServiceError(
         Code.FAILED_PRECONDITION,

@@ -4,31 +4,38 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select, tuple_, update
 
-from services.adapter_store.domain.adapter import Adapter, Alias
+from services.adapter_store.domain.adapter import Adapter
+from services.adapter_store.domain.alias import Alias
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import VersionState
+from services.adapter_store.metadata.alias_rows import alias_of
 from services.adapter_store.metadata.tables import adapters, aliases, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
+_LIVING = adapters.c.delete_time_us.is_(None)
+
 
 class AdapterRows:
-    """Adapters by name."""
+    """Adapters by name. One that was deleted is not found; its row keeps its last version number."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def get(self, name: AdapterName) -> Adapter | None:
         """The adapter of this name."""
-        found = self._read(
-            select(adapters).where(adapters.c.tenant == name.tenant, adapters.c.adapter == name.adapter)
-        )
+        found = self._read(select(adapters).where(_named(name), _LIVING))
         return found[0] if found else None
+
+    def lock(self, name: AdapterName) -> None:
+        """Makes other writers of this adapter wait for the end of this unit of work."""
+        # SQLite has one writer at a time anyway, and no such words.
+        self._connection.execute(select(adapters.c.id).where(_named(name)).with_for_update())
 
     def page(self, tenant: str | None, after: tuple[str, str] | None, limit: int) -> Sequence[Adapter]:
         """Up to `limit` adapters by tenant and name, of one tenant or of all."""
-        query = select(adapters).order_by(adapters.c.tenant, adapters.c.adapter).limit(limit)
+        query = select(adapters).where(_LIVING).order_by(adapters.c.tenant, adapters.c.adapter).limit(limit)
         if tenant is not None:
             query = query.where(adapters.c.tenant == tenant)
         if after is not None:
@@ -44,27 +51,36 @@ class AdapterRows:
         labels: dict[str, str],
         now: datetime,
     ) -> None:
-        """Adds an adapter whose name is new."""
-        self._connection.execute(
-            insert(adapters).values(
-                tenant=name.tenant,
-                adapter=name.adapter,
-                base_model=base_model,
-                display_name=display_name,
-                description=description,
-                labels=labels,
-                revision=1,
-                last_version=0,
-                create_time_us=to_us(now),
-                update_time_us=to_us(now),
-            )
+        """Adds an adapter whose name is new, or free again: then its versions are numbered on."""
+        values = {
+            "base_model": base_model,
+            "display_name": display_name,
+            "description": description,
+            "labels": labels,
+            "create_time_us": to_us(now),
+            "update_time_us": to_us(now),
+        }
+        revive = (
+            update(adapters)
+            .where(_named(name), adapters.c.delete_time_us.is_not(None))
+            .values(**values, revision=adapters.c.revision + 1, delete_time_us=None)
         )
+        if self._connection.execute(revive).rowcount == 0:
+            self._connection.execute(
+                insert(adapters).values(
+                    tenant=name.tenant, adapter=name.adapter, **values, revision=1, last_version=0
+                )
+            )
+
+    def delete(self, adapter: Adapter, now: datetime) -> bool:
+        """Frees the name if the row still has the revision of `adapter`; says whether it did."""
+        return self.update(adapter, {"delete_time_us": to_us(now)}, now)
 
     def update(self, adapter: Adapter, changes: dict[str, Any], now: datetime) -> bool:
         """Applies `changes` to the row if it still has the revision of `adapter`; says whether it did."""
         query = (
             update(adapters)
-            .where(adapters.c.id == adapter.id, adapters.c.revision == adapter.revision)
+            .where(adapters.c.id == adapter.id, adapters.c.revision == adapter.revision, _LIVING)
             .values(**changes, revision=adapters.c.revision + 1, update_time_us=to_us(now))
         )
         return self._connection.execute(query).rowcount == 1
@@ -95,8 +111,7 @@ class AdapterRows:
         )
         aliases_of: dict[int, list[Alias]] = {}
         for row in self._connection.execute(alias_query):
-            alias = Alias(row.alias, row.version, from_us(row.update_time_us))
-            aliases_of.setdefault(row.adapter_id, []).append(alias)
+            aliases_of.setdefault(row.adapter_id, []).append(alias_of(row))
         latest_query = (
             select(versions.c.adapter_id, func.max(versions.c.version).label("latest"))
             .where(versions.c.adapter_id.in_(ids), versions.c.state == VersionState.ACTIVE.value)
@@ -104,6 +119,10 @@ class AdapterRows:
         )
         latest_of = {row.adapter_id: row.latest for row in self._connection.execute(latest_query)}
         return [_adapter(row, aliases_of.get(row.id, []), latest_of.get(row.id, 0)) for row in rows]
+
+
+def _named(name: AdapterName) -> ColumnElement[bool]:
+    return and_(adapters.c.tenant == name.tenant, adapters.c.adapter == name.adapter)
 
 
 def _adapter(row: Row[Any], found: list[Alias], latest_version: int) -> Adapter:

@@ -18,6 +18,7 @@ from services.adapter_store.domain.version import (
 from services.adapter_store.metadata.tables import adapters, version_files, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
+_LIVING = versions.c.state != VersionState.DELETED.value
 _SELECT = select(versions, adapters.c.tenant, adapters.c.adapter).join(adapters)
 
 
@@ -88,9 +89,9 @@ class VersionRows:
         return found[0] if found else None
 
     def page(self, adapter_id: int, before: int | None, limit: int) -> Sequence[AdapterVersion]:
-        """Up to `limit` versions, newest first."""
+        """Up to `limit` versions, newest first; deleted ones are left out."""
         query = (
-            _SELECT.where(versions.c.adapter_id == adapter_id)
+            _SELECT.where(versions.c.adapter_id == adapter_id, _LIVING)
             .order_by(versions.c.version.desc())
             .limit(limit)
         )
@@ -122,6 +123,17 @@ class VersionRows:
             .values(**values)
         )
         return self._connection.execute(query).rowcount == 1
+
+    def delete(self, adapter_id: int, version: int | None, now: datetime) -> int:
+        """Makes the version (None: all of the adapter) DELETED, for good; says how many it did.
+
+        The rows stay, so that no number is used twice.
+        """
+        query = update(versions).where(versions.c.adapter_id == adapter_id, _LIVING)
+        if version is not None:
+            query = query.where(versions.c.version == version)
+        values = {"state": VersionState.DELETED.value, "delete_time_us": to_us(now)}
+        return self._connection.execute(query.values(**values)).rowcount
 
     def set_stored(self, adapter_id: int, version: int, path: str) -> None:
         """Marks one file as verified and durable in the blob store."""

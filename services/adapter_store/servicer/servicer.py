@@ -12,6 +12,9 @@ from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.catalog.adapters import UPDATABLE
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.names import (
+    PRODUCTION,
+    STAGING,
+    check_alias,
     parse_adapter,
     parse_alias,
     parse_reference,
@@ -105,6 +108,14 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         actor = _actor(context, "UpdateAdapter")
         return wire.adapter(await _call(self._store.adapters.update, name, sent.etag, changes, actor))
 
+    async def DeleteAdapter(
+        self, request: pb.DeleteAdapterRequest, context: Context
+    ) -> pb.DeleteAdapterResponse:
+        """See the proto."""
+        name, actor = parse_adapter(request.name, "name"), _actor(context, "DeleteAdapter")
+        await _call(self._store.deletions.delete_adapter, name, request.etag, actor)
+        return pb.DeleteAdapterResponse()
+
     async def StartUpload(self, request: pb.StartUploadRequest, context: Context) -> pb.StartUploadResponse:
         """See the proto."""
         upload, persisted = await _call(
@@ -155,7 +166,8 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
 
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
-        return wire.version(await _call(self._store.versions.resolve, parse_reference(request.name, "name")))
+        reference = parse_reference(request.name, "name")
+        return wire.resolution(await _call(self._store.versions.resolve, reference, request.split_key))
 
     async def DisableVersion(self, request: pb.DisableVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
@@ -175,18 +187,51 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
             async for chunk in chunks:
                 yield chunk
 
+    async def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Context) -> pb.AdapterVersion:
+        """See the proto."""
+        name, actor = parse_version(request.name, "name"), _actor(context, "DeleteVersion")
+        return wire.version(await _call(self._store.deletions.delete_version, *name, actor))
+
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.Alias:
         """See the proto."""
         name, alias = parse_alias(request.name, "name")
-        expected = request.expected_version if request.HasField("expected_version") else None
-        actor = _actor(context, "SetAlias")
-        moved = await _call(self._store.aliases.set, name, alias, request.version, expected, actor)
+        moved = await _call(
+            self._store.aliases.set,
+            name,
+            alias,
+            request.version,
+            _present(request, "expected_version"),
+            _actor(context, "SetAlias"),
+            targets=wire.targets_from(request.targets),
+            shadow=wire.shadow_from(request),
+            expected_revision=_present(request, "expected_revision"),
+        )
         return wire.alias(name, moved)
+
+    async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.Alias:
+        """See the proto."""
+        name = parse_adapter(request.name, "name")
+        moved = await _call(
+            self._store.aliases.promote,
+            name,
+            check_alias(request.from_alias or STAGING, "from_alias"),
+            check_alias(request.to_alias or PRODUCTION, "to_alias"),
+            _present(request, "expected_version"),
+            _actor(context, "Promote"),
+        )
+        return wire.alias(name, moved)
+
+    async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.Alias:
+        """See the proto."""
+        name, alias = parse_alias(request.name, "name", default=PRODUCTION)
+        expected = _present(request, "expected_version")
+        actor = _actor(context, "Rollback")
+        return wire.alias(name, await _call(self._store.aliases.rollback, name, alias, expected, actor))
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
         """See the proto."""
         name, alias = parse_alias(request.name, "name")
-        expected = request.expected_version if request.HasField("expected_version") else None
+        expected = _present(request, "expected_version")
         await _call(self._store.aliases.delete, name, alias, expected, _actor(context, "DeleteAlias"))
         return pb.DeleteAliasResponse()
 
@@ -204,6 +249,12 @@ def _actor(context: Context, action: str) -> Actor:
     return Actor(caller_of(context).name, action)
 
 
-async def _call(function: Callable[..., T], *arguments: Any) -> T:
+def _present(request: Any, field: str) -> int | None:
+    """The value of an `optional` field; None if it is absent."""
+    value: int | None = getattr(request, field) if request.HasField(field) else None
+    return value
+
+
+async def _call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Runs the store's synchronous code off the event loop."""
-    return await asyncio.to_thread(function, *arguments)
+    return await asyncio.to_thread(function, *arguments, **named)

@@ -6,7 +6,9 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
-from services.adapter_store.domain.adapter import Adapter, Alias, AliasMove
+from services.adapter_store.catalog.lookup import Resolution
+from services.adapter_store.domain.adapter import Adapter
+from services.adapter_store.domain.alias import Alias, AliasMove, Shadow, TrafficTarget
 from services.adapter_store.domain.base_model import BaseModel, Module
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Upload
@@ -49,21 +51,54 @@ def base_model(model: BaseModel) -> pb.BaseModel:
     )
 
 
+def targets_from(messages: Iterable[pb.TrafficTarget]) -> tuple[TrafficTarget, ...]:
+    """Targets of a split as the caller gives them; not checked yet."""
+    return tuple(TrafficTarget(m.version, m.weight) for m in messages)
+
+
+def targets(values: Iterable[TrafficTarget]) -> list[pb.TrafficTarget]:
+    """Messages of targets."""
+    return [pb.TrafficTarget(version=t.version, weight=t.weight) for t in values]
+
+
+def shadow_from(message: pb.SetAliasRequest) -> Shadow | None:
+    """The shadow that the caller asks for; not checked yet."""
+    if not message.HasField("shadow"):
+        return None
+    return Shadow(message.shadow.version, message.shadow.sample_rate)
+
+
+def shadow(value: Shadow) -> pb.Shadow:
+    """A shadow's message."""
+    return pb.Shadow(version=value.version, sample_rate=value.sample_rate)
+
+
 def alias(name: AdapterName, value: Alias) -> pb.Alias:
     """An alias's message."""
     return pb.Alias(
-        name=name.alias(value.name), version=value.version, update_time=timestamp(value.update_time)
+        name=name.alias(value.name),
+        version=value.version,
+        update_time=timestamp(value.update_time),
+        targets=targets(value.aim.targets),
+        shadow=None if value.aim.shadow is None else shadow(value.aim.shadow),
+        revision=value.revision,
     )
 
 
 def alias_move(move: AliasMove) -> pb.AliasMove:
     """A move's message."""
-    return pb.AliasMove(
+    message = pb.AliasMove(
         from_version=move.from_version,
         to_version=move.to_version,
         time=timestamp(move.time),
         moved_by=move.moved_by,
+        revision=move.revision,
     )
+    if move.to is not None:
+        message.to_targets.extend(targets(move.to.targets))
+        if move.to.shadow is not None:
+            message.to_shadow.CopyFrom(shadow(move.to.shadow))
+    return message
 
 
 def adapter(value: Adapter) -> pb.Adapter:
@@ -124,6 +159,15 @@ def version(value: AdapterVersion) -> pb.AdapterVersion:
         message.flags.rslora = value.weights.rslora
         message.flags.dora = value.weights.dora
         message.num_parameters = value.weights.num_parameters
+    return message
+
+
+def resolution(value: Resolution) -> pb.AdapterVersion:
+    """What ResolveVersion answers."""
+    message = version(value.version)
+    message.targets.extend(targets(value.targets))
+    if value.shadow is not None:
+        message.shadow.CopyFrom(shadow(value.shadow))
     return message
 
 

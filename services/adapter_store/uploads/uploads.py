@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from services.adapter_store.blobs import BlobStore, corrupt
-from services.adapter_store.catalog.lookup import find_adapter, find_base_model, find_version
+from services.adapter_store.catalog.lookup import (
+    find_adapter,
+    find_base_model,
+    find_version,
+    lock_adapter,
+)
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_labels, check_text, quoted
@@ -208,7 +213,7 @@ class Uploads:
         )
 
     def _insert(self, uow: UnitOfWork, upload_id: str, request: _Request, stored: frozenset[str]) -> Upload:
-        adapter = find_adapter(uow, request.name)
+        adapter = lock_adapter(uow, request.name)
         open_ids = uow.uploads.open_ids(adapter.id)
         if len(open_ids) >= MAX_OPEN_UPLOADS:
             raise ServiceError(

@@ -21,7 +21,7 @@ def refusal(call, *arguments):
 
 
 def resolved(store, text):
-    return store.versions.resolve(parse_reference(text, "name")).version
+    return store.versions.resolve(parse_reference(text, "name")).version.version
 
 
 class TestBaseModels:
@@ -143,10 +143,11 @@ class TestAliases:
         for expected in (0, 1, 3):
             error = refusal(store.aliases.set, NAME, "staging", 3, expected, "ci")
             assert (error.code, error.reason) == (Code.ABORTED, Reason.ALIAS_MOVED)
-            assert error.metadata == {"current_version": "2"}
+            assert error.metadata["current_version"] == "2"
             assert "version 2" in error.message
         assert store.aliases.set(NAME, "staging", 3, None, Actor("ci", "test")).version == 3
-        assert refusal(store.aliases.set, NAME, "new", 1, 2, "ci").metadata == {"current_version": "0"}
+        error = refusal(store.aliases.set, NAME, "new", 1, 2, "ci")
+        assert error.metadata["current_version"] == "0"
 
     def test_there_are_only_so_many(self, store, monkeypatch):
         publish(store)
