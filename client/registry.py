@@ -156,3 +156,27 @@ class AdapterVersion:
     targets: tuple[TrafficTarget, ...] = ()
     shadow: Shadow | None = None
     base_model_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectGarbageResponse:
+    """What one collection found, and freed unless it was a dry run.
+
+    `orphaned_blobs` are those of `freed_blobs` that no row knew; `missing_sha256s` are damage.
+    """
+
+    freed_blobs: int
+    freed_bytes: int
+    orphaned_blobs: int
+    missing_sha256s: tuple[str, ...]
+    expired_uploads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """AdapterKeys whose bytes are kept until `expire_time`, whatever becomes of their versions."""
+
+    lease_id: str
+    holder: str
+    num_keys: int
+    expire_time: datetime | None

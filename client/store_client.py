@@ -1,6 +1,6 @@
 """The adapter store's RPCs as typed async methods, and `push`, which publishes a directory in one call."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +10,16 @@ import google_crc32c
 from client.channel import DEFAULT_STORE, open_channel
 from client.errors import MultiloraError, rpc_errors
 from client.push import Push
-from client.registry import Adapter, AdapterVersion, Alias, AliasMove, BaseModel, Lineage
+from client.registry import (
+    Adapter,
+    AdapterVersion,
+    Alias,
+    AliasMove,
+    BaseModel,
+    CollectGarbageResponse,
+    Lease,
+    Lineage,
+)
 from client.upload import Progress, ignore_progress
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -192,6 +201,27 @@ class StoreClient:
         request = pb.ListAliasHistoryRequest(name=name, page_size=_PAGE_SIZE)
         pages = _pages(self._stub.ListAliasHistory, request)
         return [decode(AliasMove, each) async for page in pages for each in page.moves]
+
+    async def acquire_lease(
+        self, lease_id: str, keys: Iterable[str], *, holder: str = "", ttl_s: int = 60
+    ) -> Lease:
+        """Keeps the bytes of these AdapterKeys for `ttl_s`; the same id again renews and replaces them."""
+        request = pb.AcquireLeaseRequest(lease_id=lease_id, holder=holder, keys=keys, ttl_s=ttl_s)
+        with rpc_errors():
+            return decode(Lease, await self._stub.AcquireLease(request))
+
+    async def release_lease(self, lease_id: str) -> None:
+        """Ends a lease; no error if there is none."""
+        with rpc_errors():
+            await self._stub.ReleaseLease(pb.ReleaseLeaseRequest(lease_id=lease_id))
+
+    async def collect_garbage(
+        self, *, dry_run: bool = False, min_age_s: int | None = None
+    ) -> CollectGarbageResponse:
+        """Frees blobs that no version, upload or lease refers to; in a dry run only says which."""
+        request = pb.CollectGarbageRequest(dry_run=dry_run, min_age_s=min_age_s)
+        with rpc_errors():
+            return decode(CollectGarbageResponse, await self._stub.CollectGarbage(request))
 
 
 async def _pages(rpc: Any, request: Any) -> AsyncIterator[Any]:

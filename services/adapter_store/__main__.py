@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from services.adapter_store.garbage.schedule import collect_regularly
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.settings import PlaceSettings, Settings
 from services.adapter_store.store import Store, open_store
@@ -33,23 +34,28 @@ def main(argv: Sequence[str], prog: str) -> int:
             settings.data_dir, settings.database, settings.blob_dir, settings.max_upload_bytes
         ) as store:
             store.uploads.recover()
-            asyncio.run(_serve(store, settings.listen))
+            asyncio.run(_serve(store, settings))
     except OSError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(store: Store, listen: str) -> None:
+async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
-    server = Server(listen, SERVICE_NAME)
+    server = Server(settings.listen, SERVICE_NAME)
     add_to_server(store, server.inner, OpenGate())
     address = await server.start()
     await server.set_serving(True)
     log.warning("access control is off: whoever reaches %s may read and change everything", address)
     log.info("%r", store)
     print(f"multilora store listening on {address}", flush=True)
+    collecting = None
+    if settings.gc_interval_s:
+        collecting = asyncio.create_task(collect_regularly(store.garbage, settings.gc_interval_s))
     await server.run_until_stopped()
+    if collecting is not None:
+        collecting.cancel()
 
 
 def _check(argv: Sequence[str], prog: str) -> int:

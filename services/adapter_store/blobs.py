@@ -46,6 +46,10 @@ class BlobStore(Protocol):
         """Every blob, by digest in ascending order; memory stays bounded however many there are."""
         ...
 
+    def has(self, sha256: str) -> bool:
+        """Whether the blob is there, whatever its bytes are."""
+        ...
+
     def delete(self, sha256: str) -> None:
         """Removes the blob durably; no error if it is not there."""
         ...
@@ -123,6 +127,10 @@ class LocalBlobs:
                     with contextlib.suppress(FileNotFoundError):
                         found = (inner / name).stat()
                         yield StoredBlob(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def has(self, sha256: str) -> bool:
+        """Whether the blob's file is there."""
+        return self._path(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
         """Unlinks the blob's file, and makes that durable."""

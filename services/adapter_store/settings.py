@@ -43,6 +43,7 @@ class Settings(PlaceSettings):
     listen: str = setting("127.0.0.1:7001", help="HOST:PORT to listen on; port 0 takes any free one")
     allow_remote: bool = setting(False, help="listen on other than loopback, though access control is off")
     max_upload_bytes: int = setting(8 << 30, help="most bytes that one upload's files may have together")
+    gc_interval_s: int = setting(0, help="collect garbage each time so many seconds have passed; 0: never")
 
     def __post_init__(self) -> None:
         # `super()` does not work in a dataclass with slots: the decorator makes another class.
@@ -55,6 +56,8 @@ class Settings(PlaceSettings):
             )
         if self.max_upload_bytes < 1:
             raise ValueError("--max-upload-bytes: must be above 0")
+        if self.gc_interval_s < 0:
+            raise ValueError("--gc-interval-s: must not be negative")
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
@@ -98,6 +99,12 @@ class Staging:
             if directory.is_dir()
             else {}
         )
+
+    def last_append(self, upload_id: str) -> datetime:
+        """When bytes of the upload last arrived; long ago if nothing of it is staged."""
+        directory = self._root / upload_id
+        times_s = [path.stat().st_mtime for path in directory.iterdir()] if directory.is_dir() else []
+        return datetime.fromtimestamp(max(times_s, default=0), UTC)
 
     def _path(self, upload_id: str, position: int) -> Path:
         return self._root / upload_id / str(position)

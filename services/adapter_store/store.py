@@ -9,6 +9,7 @@ from pathlib import Path
 from services.adapter_store.blobs import BlobStore, LocalBlobs
 from services.adapter_store.catalog import Adapters, Aliases, BaseModels, Deletions, Versions
 from services.adapter_store.durable import make_dirs
+from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database
 from services.adapter_store.staging import Staging
@@ -41,6 +42,8 @@ class Store:
         self.deletions = Deletions(database, now, staging.discard)
         self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
+        self.leases = Leases(database, now)
+        self.garbage = Collector(database, blobs, now, self.uploads.expire_idle)
 
     def check_integrity(self) -> list[str]:
         """What is wrong, one line each; every ACTIVE and DISABLED version's bytes are read and hashed."""

@@ -11,8 +11,8 @@ from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.metadata import Database
 
 
-def delete_condemned(database: Database, blobs: BlobStore, sha256: str) -> None:
-    """Deletes a blob whose row is DELETING, then the row; nothing happens if it is not.
+def delete_condemned(database: Database, blobs: BlobStore, sha256: str) -> bool:
+    """Deletes a blob whose row is DELETING, then the row; says whether it did.
 
     The row stays locked meanwhile, so that no late deletion can hit bytes that were stored again. If this
     process dies in between, the row stays, and whoever comes next does it again.
@@ -22,6 +22,8 @@ def delete_condemned(database: Database, blobs: BlobStore, sha256: str) -> None:
             blobs.delete(sha256)
             uow.blobs.delete(sha256)
             uow.commit()
+            return True
+    return False
 
 
 def claim(database: Database, blobs: BlobStore, file: VersionFile, now: datetime) -> None:

@@ -78,18 +78,21 @@ class BlobRows:
                 found.add(sha256)
         return frozenset(found)
 
-    def condemn(self, sha256: str, size_bytes: int, now: datetime) -> bool:
-        """Marks the blob DELETING if nothing refers to it; says whether it is. Roll back if not.
+    def condemn(self, sha256: str, now: datetime) -> bool:
+        """Marks the blob DELETING if nothing refers to it; says whether it is.
 
         Also where no row is: the row then keeps others from storing these bytes while they are deleted.
         """
-        values = {"sha256": sha256, "size_bytes": size_bytes, "create_time_us": to_us(now)}
-        if not insert_if_absent(self._connection, blobs, {**values, "state": BlobState.DELETING.value}):
-            state = self.lock(sha256)
-            if state is None or state is BlobState.DELETING:
-                return state is not None
+        values = {"sha256": sha256, "size_bytes": 0, "create_time_us": to_us(now)}
+        is_new = insert_if_absent(self._connection, blobs, {**values, "state": BlobState.DELETING.value})
+        state = None if is_new else self.lock(sha256)
+        # Only now, with the row locked: a reference that is committed later waits, and sees DELETING.
         if self.referred([sha256], now):
+            if is_new:
+                self._connection.execute(delete(blobs).where(blobs.c.sha256 == sha256))
             return False
+        if is_new or state is BlobState.DELETING:
+            return True
         query = update(blobs).where(blobs.c.sha256 == sha256).values(state=BlobState.DELETING.value)
         return self._connection.execute(query).rowcount == 1
 

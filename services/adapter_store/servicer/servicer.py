@@ -1,16 +1,14 @@
 """AdapterStoreService: parses names, calls the catalog and uploads in threads, answers messages."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.catalog.adapters import UPDATABLE
-from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.names import (
     PRODUCTION,
     STAGING,
@@ -23,16 +21,17 @@ from services.adapter_store.domain.names import (
 )
 from services.adapter_store.servicer import transfer, wire
 from services.adapter_store.servicer.access_rules import RULES
+from services.adapter_store.servicer.calling import Context
+from services.adapter_store.servicer.calling import actor_of as _actor
+from services.adapter_store.servicer.calling import call as _call
 from services.adapter_store.servicer.pages import fit_page
 from services.adapter_store.servicer.places import StorePlaces
+from services.adapter_store.servicer.upkeep import UpkeepRpcs
 from services.adapter_store.store import Store
 from services.common.access_guard import AccessGuard, caller_of
 from services.common.gate import Gate
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
-
-T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> None:
@@ -42,10 +41,11 @@ def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> None:
     pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
 
 
-class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
+class AdapterStoreServicer(UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
     """One method an RPC; the protos say what each does and the domain raises what goes wrong."""
 
     def __init__(self, store: Store) -> None:
+        UpkeepRpcs.__init__(self, store)
         self._store = store
 
     async def RegisterBaseModel(self, request: pb.RegisterBaseModelRequest, context: Context) -> pb.BaseModel:
@@ -245,16 +245,7 @@ class AdapterStoreServicer(pb_grpc.AdapterStoreServiceServicer):
         return pb.ListAliasHistoryResponse(moves=messages, next_page_token=next_page_token)
 
 
-def _actor(context: Context, action: str) -> Actor:
-    return Actor(caller_of(context).name, action)
-
-
 def _present(request: Any, field: str) -> int | None:
     """The value of an `optional` field; None if it is absent."""
     value: int | None = getattr(request, field) if request.HasField(field) else None
     return value
-
-
-async def _call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    """Runs the store's synchronous code off the event loop."""
-    return await asyncio.to_thread(function, *arguments, **named)

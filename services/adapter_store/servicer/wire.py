@@ -10,6 +10,8 @@ from services.adapter_store.catalog.lookup import Resolution
 from services.adapter_store.domain.adapter import Adapter
 from services.adapter_store.domain.alias import Alias, AliasMove, Shadow, TrafficTarget
 from services.adapter_store.domain.base_model import BaseModel, Module
+from services.adapter_store.domain.garbage import Garbage
+from services.adapter_store.domain.lease import Lease
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Upload
 from services.adapter_store.domain.version import AdapterVersion, Lineage, VersionFile
@@ -193,4 +195,25 @@ def upload_status(upload: Upload, values: Sequence[PersistedFile]) -> pb.UploadS
         files=files(upload.files),
         persisted=persisted(values),
         create_time=timestamp(upload.create_time),
+    )
+
+
+def lease(value: Lease) -> pb.Lease:
+    """A lease's message."""
+    return pb.Lease(
+        lease_id=value.id,
+        holder=value.holder,
+        num_keys=value.num_keys,
+        expire_time=timestamp(value.expire_time),
+    )
+
+
+def garbage(value: Garbage) -> pb.CollectGarbageResponse:
+    """What CollectGarbage answers."""
+    return pb.CollectGarbageResponse(
+        freed_blobs=value.freed_blobs,
+        freed_bytes=value.freed_bytes,
+        orphaned_blobs=value.orphaned_blobs,
+        missing_sha256s=value.missing_sha256s,
+        expired_uploads=value.expired_uploads,
     )

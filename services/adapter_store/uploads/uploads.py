@@ -1,12 +1,13 @@
 """The life of an upload, from the version number it reserves to the version it becomes."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.adapter_store.blobs import BlobStore, corrupt
 from services.adapter_store.catalog.lookup import (
@@ -38,6 +39,7 @@ from services.common.errors import Code, Reason, ServiceError, invalid_field
 log = logging.getLogger(__name__)
 
 MAX_OPEN_UPLOADS = 16
+IDLE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,30 @@ class Uploads:
 
         Raises UPLOAD_NOT_FOUND, also for one that is finished.
         """
+        self._give_up(upload_id, "the upload was given up by its client", actor)
+
+    def expire_idle(self, dry_run: bool = False) -> int:
+        """Gives up the uploads without news for a day; returns how many those are, also in a dry run."""
+        before = self._now() - timedelta(seconds=IDLE_S)
+        with self._database.read() as uow:
+            found = [uow.uploads.get(upload_id) for upload_id in uow.uploads.open_ids()]
+        idle = [
+            upload
+            for upload in found
+            if upload is not None
+            and upload.create_time < before
+            and self._staging.last_append(upload.id) < before
+        ]
+        for upload in () if dry_run else idle:
+            with contextlib.suppress(ServiceError):  # it ended meanwhile
+                self._give_up(upload.id, "the upload was given up: nothing was sent for a day", STORE)
+        return len(idle)
+
+    def _give_up(self, upload_id: str, why: str, actor: Actor) -> None:
         with self._database.write(actor) as uow:
             upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.REFUSED, UploadState.ABORTED)
             if uow.uploads.close(upload_id, UploadState.ABORTED):
-                _settle_version(uow, upload, VersionState.FAILED, "the upload was given up by its client")
+                _settle_version(uow, upload, VersionState.FAILED, why)
                 uow.commit()
         self._staging.discard(upload_id)
 

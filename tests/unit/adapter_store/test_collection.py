@@ -1,0 +1,162 @@
+import os
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from services.adapter_store.domain.blob import StoredBlob
+from services.adapter_store.domain.garbage import Garbage
+from services.adapter_store.domain.version import Lineage, VersionState
+from services.adapter_store.garbage.collection import _pages
+from services.common.errors import Reason, ServiceError
+from tests.adapter_files import BASE_MODEL, WEIGHTS, adapter_files, declared, layer, lora, sha256
+from tests.unit.adapter_store.conftest import NAME, publish, send
+
+LATER = datetime(2031, 1, 1, tzinfo=UTC)
+
+
+def files_of(seed):
+    return adapter_files(lora(layer(0, "self_attn.q_proj"), seed=seed))
+
+
+def given_up(store, files):
+    upload, persisted = store.uploads.start(NAME, declared(files), {}, Lineage(), "")
+    send(store, upload.id, {p.path: files[p.path] for p in persisted if p.path not in upload.stored})
+    store.uploads.abort(upload.id)
+
+
+def there(store):
+    return {blob.sha256 for blob in store.blobs.entries()}
+
+
+def orphan(store, tmp_path, data, age_s=0.0):
+    """A blob that no row knows, written `age_s` before the store's clock started."""
+    path = tmp_path / "orphan"
+    path.write_bytes(data)
+    written_s = (datetime(2030, 1, 1, tzinfo=UTC) - timedelta(seconds=age_s)).timestamp()
+    os.utime(path, (written_s, written_s))
+    store.blobs.put(path, sha256(data))
+    path.unlink()
+    return sha256(data)
+
+
+def test_what_no_version_refers_to_is_freed_and_the_rest_stays(store):
+    version = publish(store, files_of(1))
+    garbage_files = files_of(2)
+    given_up(store, garbage_files)
+    found = store.garbage.collect(False, 0)
+    assert found == Garbage(freed_blobs=1, freed_bytes=len(garbage_files[WEIGHTS]))
+    assert there(store) == {file.sha256 for file in version.files}
+    assert store.garbage.collect(False, 0) == Garbage()
+
+
+def test_a_dry_run_says_the_same_and_frees_nothing(store):
+    given_up(store, files_of(2))
+    before = there(store)
+    dry = store.garbage.collect(True, 0)
+    assert there(store) == before
+    assert dry.freed_blobs == 2
+    assert store.garbage.collect(False, 0) == dry
+
+
+def test_what_is_young_stays(store):
+    given_up(store, files_of(2))
+    assert store.garbage.collect(False) == Garbage()
+    assert len(there(store)) == 2
+
+
+def test_a_lease_keeps_what_its_version_no_longer_does(open_a_store):
+    store = open_a_store()
+    store.base_models.register(BASE_MODEL)
+    store.adapters.create(NAME, BASE_MODEL.name, "", "", {})
+    version = publish(store, files_of(1))
+    store.leases.acquire("serve-1", "", [version.key], 3600)
+    given_up(store, files_of(2))
+    with store._database.write() as uow:
+        adapter = uow.adapters.get(NAME)
+        assert uow.versions.move_state(adapter.id, 1, VersionState.ACTIVE, VersionState.FAILED)
+        uow.commit()
+    assert store.garbage.collect(False, 0).freed_blobs == 1
+    assert there(store) == {file.sha256 for file in version.files}
+    store.leases.release("serve-1")
+    assert store.garbage.collect(False, 0).freed_blobs == 2
+    assert there(store) == set()
+
+
+def test_a_blob_that_no_row_knows_is_an_orphan_once_it_is_old(store, tmp_path):
+    young = orphan(store, tmp_path, b"young")
+    old = orphan(store, tmp_path, b"old old", age_s=3600)
+    assert store.garbage.collect(False, 1800) == Garbage(freed_blobs=1, freed_bytes=7, orphaned_blobs=1)
+    assert there(store) == {young}
+    assert old not in there(store)
+
+
+def test_a_blob_that_no_row_knows_stays_if_an_upload_is_about_to_store_it(store, tmp_path):
+    files = files_of(1)
+    upload, _ = store.uploads.start(NAME, declared(files), {}, Lineage(), "")
+    orphan(store, tmp_path, files[WEIGHTS], age_s=3600)
+    assert store.garbage.collect(False, 0) == Garbage()
+    send(store, upload.id, files)
+    store.uploads.finish(upload.id)
+
+
+def test_damage_is_told_and_left_to_be_repaired(store):
+    file = publish(store, files_of(1)).files[0]
+    store.blobs.delete(file.sha256)
+    for dry_run in (True, False):
+        assert store.garbage.collect(dry_run, 0) == Garbage(missing_sha256s=(file.sha256,))
+    given_up(store, files_of(1))
+    assert store.garbage.collect(False, 0) == Garbage()
+
+
+def test_idle_uploads_are_given_up_and_their_bytes_go(store, open_a_store, tmp_path):
+    files = files_of(1)
+    upload, _ = store.uploads.start(NAME, declared(files), {}, Lineage(), "")
+    send(store, upload.id, {WEIGHTS: files[WEIGHTS]})
+    assert store.garbage.collect(True, 0) == Garbage()
+    store.uploads._now = store.garbage._now = lambda: LATER
+    for staged in (tmp_path / "uploads" / upload.id).iterdir():
+        os.utime(staged, (0, 0))
+    dry = store.garbage.collect(True, 0)
+    assert (dry.expired_uploads, dry.freed_blobs) == (1, 0)
+    done = store.garbage.collect(False, 0)
+    assert (done.expired_uploads, done.freed_blobs) == (1, 1)
+    failed = store.versions.get(NAME, 1)
+    assert (failed.state, "a day" in failed.status_message) == (VersionState.FAILED, True)
+    with pytest.raises(ServiceError) as caught:
+        store.uploads.finish(upload.id)
+    assert caught.value.reason is Reason.UPLOAD_NOT_FOUND
+
+
+def test_a_deletion_that_was_cut_off_is_finished_by_the_next_collection(store):
+    files = files_of(2)
+    given_up(store, files)
+    with store._database.write() as uow:
+        assert uow.blobs.condemn(sha256(files[WEIGHTS]), LATER)
+        uow.commit()
+    store.garbage.collect(False)
+    assert there(store) == {sha256(files["adapter_config.json"])}
+    store.garbage.collect(False, 0)
+
+
+def test_it_ends_early_when_the_store_stops(store):
+    given_up(store, files_of(2))
+    assert store.garbage.collect(False, 0, is_stopping=lambda: True) == Garbage()
+    assert len(there(store)) == 2
+
+
+def test_an_age_out_of_range_is_refused(store):
+    with pytest.raises(ServiceError) as caught:
+        store.garbage.collect(False, -1)
+    assert caught.value.field == "min_age_s"
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1000])
+def test_pages_cover_every_digest_once(count):
+    blobs = [StoredBlob(f"{number:064x}", 1, LATER) for number in range(1, count + 1)]
+    pages = list(_pages(iter(blobs)))
+    assert [blob for _, page, _ in pages for blob in page] == blobs
+    assert pages[0][0] == ""
+    assert pages[-1][2] is None
+    for (_, page, last), (after, _, _) in pairwise(pages):
+        assert last == after == page[-1].sha256
