@@ -22,7 +22,7 @@ def check_integrity(database: Database, blobs: BlobStore, staging: Staging) -> l
         for sha256, size_bytes in uow.uploads.tenant_blobs():
             if not blobs.is_intact(sha256, size_bytes):
                 problems.append(f"blob {sha256} of {size_bytes} bytes is missing or changed")
-    problems += _check_staging(uploads, staging)
+    problems += staging.problems(upload for upload in uploads if upload.state is UploadState.OPEN)
     problems += [
         f"{path} was left by an interrupted write: the next start drops it" for path in blobs.leftovers()
     ]
@@ -87,23 +87,3 @@ def _check_creating(uow: UnitOfWork, uploads: list[Upload]) -> list[str]:
         f"version {number} of adapter {adapter_id}: CREATING without an open upload, or the reverse"
         for adapter_id, number in sorted(creating ^ uploading)
     ]
-
-
-def _check_staging(uploads: list[Upload], staging: Staging) -> list[str]:
-    open_uploads = {upload.id: upload for upload in uploads if upload.state is UploadState.OPEN}
-    problems = [
-        f"upload {upload_id} is staged but not open: the next start drops it"
-        for upload_id in staging.upload_ids()
-        if upload_id not in open_uploads
-    ]
-    for upload in open_uploads.values():
-        staged = staging.positions(upload.id)
-        wanted = {i for i, file in enumerate(upload.files) if file.path not in upload.stored}
-        if set(staged) != wanted:
-            problems.append(f"upload {upload.id} has files {sorted(staged)} staged, not {sorted(wanted)}")
-        problems += [
-            f"upload {upload.id}: {upload.files[position].path} has more bytes staged than declared"
-            for position, num_bytes in staged.items()
-            if position in wanted and num_bytes > upload.files[position].size_bytes
-        ]
-    return problems

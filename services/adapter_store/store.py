@@ -12,7 +12,7 @@ from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database
-from services.adapter_store.staging import Staging
+from services.adapter_store.staging import LocalStaging, Staging
 from services.adapter_store.uploads import Intake, Uploads
 
 
@@ -65,4 +65,5 @@ def open_store(data_dir: Path, database_url: str, blob_dir: Path, max_upload_byt
                 f"{data_dir} is in use by another adapter store: stop it, or give another --data-dir"
             ) from error
         with contextlib.closing(Database(database_url)) as database:
-            yield Store(database, LocalBlobs(blob_dir), Staging(data_dir / "uploads"), max_upload_bytes)
+            blobs = LocalBlobs(blob_dir)
+            yield Store(database, blobs, LocalStaging(data_dir / "uploads", blobs), max_upload_bytes)

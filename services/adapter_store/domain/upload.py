@@ -48,6 +48,11 @@ class Upload:
     refusal: Refusal | None
     create_time: datetime
 
+    @property
+    def missing_positions(self) -> list[int]:
+        """Positions of the files that are not stored yet, in order."""
+        return [position for position, file in enumerate(self.files) if file.path not in self.stored]
+
 
 @dataclass(frozen=True, slots=True)
 class PersistedFile:

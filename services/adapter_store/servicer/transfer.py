@@ -18,18 +18,27 @@ async def take(intake: Intake, requests: AsyncIterator[pb.UploadRequest]) -> int
 
     What arrived before the stream broke stays.
     """
-    target: FileTarget | None = None
-    async for request in requests:
-        if target is None:
-            target = await asyncio.to_thread(intake.open_file, request.upload_id, request.path)
-        else:
-            _check_same(target, request)
+    first = await anext(requests, None)
+    if first is None:
+        raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
+    target = await asyncio.to_thread(intake.open_file, first.upload_id, first.path)
+    try:
+        return await _take_into(intake, target, first, requests)
+    finally:
+        await asyncio.to_thread(intake.leave, target)
+
+
+async def _take_into(
+    intake: Intake, target: FileTarget, first: pb.UploadRequest, rest: AsyncIterator[pb.UploadRequest]
+) -> int:
+    request: pb.UploadRequest | None = first
+    while request is not None:
+        _check_same(target, request)
         crc32c = request.crc32c if request.HasField("crc32c") else None
         await asyncio.to_thread(intake.append, target, request.write_offset, request.data, crc32c)
         if request.finish:
             return await asyncio.to_thread(intake.finish_file, target)
-    if target is None:
-        raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
+        request = await anext(rest, None)
     return await asyncio.to_thread(intake.persisted, target)
 
 

@@ -12,7 +12,7 @@ from services.adapter_store.domain.upload import PersistedFile, Upload, UploadSt
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.garbage.deletion import claim
 from services.adapter_store.metadata import Database
-from services.adapter_store.staging import Staging, too_long, wrong_offset
+from services.adapter_store.staging import FileStage, Staging, too_long, wrong_offset
 from services.adapter_store.uploads.lookup import find_upload
 from services.common.errors import Code, Reason, ServiceError, invalid_field
 
@@ -26,6 +26,7 @@ class FileTarget:
     upload: Upload
     position: int
     file: VersionFile
+    stage: FileStage
 
 
 class Intake:
@@ -48,7 +49,7 @@ class Intake:
             upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.FINISHED)
         for position, file in enumerate(upload.files):
             if file.path == path:
-                return FileTarget(upload, position, file)
+                return self._target(upload, position)
         declared = ", ".join(file.path for file in upload.files)
         raise ServiceError(
             Code.NOT_FOUND,
@@ -70,7 +71,7 @@ class Intake:
         if crc32c is not None and google_crc32c.value(data) != crc32c:
             raise self._damaged_chunk(target, offset)
         try:
-            return self._staging.append(target.upload.id, target.position, target.file, offset, data)
+            return target.stage.append(offset, data)
         except FileNotFoundError:
             return self._append_to_stored(target, offset, data)
 
@@ -79,7 +80,7 @@ class Intake:
         if target.file.path in target.upload.stored:
             return target.file.size_bytes
         try:
-            return self._staging.persisted_bytes(target.upload.id, target.position)
+            return target.stage.persisted_bytes()
         except FileNotFoundError:
             self._must_be_stored(target)
             return target.file.size_bytes
@@ -87,7 +88,7 @@ class Intake:
     def persisted_files(self, upload: Upload) -> list[PersistedFile]:
         """The durable bytes of every file. Raises UPLOAD_NOT_FOUND if the upload was given up."""
         return [
-            PersistedFile(file.path, self.persisted(FileTarget(upload, position, file)))
+            PersistedFile(file.path, self.persisted(self._target(upload, position)))
             for position, file in enumerate(upload.files)
         ]
 
@@ -98,19 +99,26 @@ class Intake:
         """
         upload, file = target.upload, target.file
         try:
-            with self._staging.whole(upload.id, target.position, file) as path:
-                claim(self._database, self._blobs, file, self._now())
-                self._blobs.put(path, file.sha256)
-                with self._database.write() as uow:
-                    find_upload(uow, upload.id, UploadState.OPEN)
-                    uow.versions.set_stored(upload.adapter_id, upload.version, file.path)
-                    uow.blobs.set_stored(file.sha256)
-                    uow.uploads.add_tenant_blob(upload.adapter.tenant, file)
-                    uow.commit()
-                self._staging.discard_file(upload.id, target.position)
+            with (
+                target.stage.stored(lambda: claim(self._database, self._blobs, file, self._now())),
+                self._database.write() as uow,
+            ):
+                find_upload(uow, upload.id, UploadState.OPEN)
+                uow.versions.set_stored(upload.adapter_id, upload.version, file.path)
+                uow.blobs.set_stored(file.sha256)
+                uow.uploads.add_tenant_blob(upload.adapter.tenant, file)
+                uow.commit()
         except FileNotFoundError:
             self._must_be_stored(target)
         return file.size_bytes
+
+    def leave(self, target: FileTarget) -> None:
+        """The stream into `target` is over, however it ended: keeps what it took as far as possible."""
+        target.stage.leave()
+
+    def _target(self, upload: Upload, position: int) -> FileTarget:
+        file = upload.files[position]
+        return FileTarget(upload, position, file, self._staging.open(upload.id, position, file))
 
     def _damaged_chunk(self, target: FileTarget, offset: int) -> ServiceError:
         return ServiceError(

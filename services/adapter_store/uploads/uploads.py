@@ -81,15 +81,8 @@ class Uploads:
     def recover(self) -> None:
         """Once at start: drops what ended uploads left staged, and makes open ones able to go on."""
         with self._database.read() as uow:
-            open_uploads = {id: find_upload(uow, id, UploadState.OPEN) for id in uow.uploads.open_ids()}
-        for upload_id in self._staging.upload_ids():
-            if upload_id not in open_uploads:
-                self._staging.discard(upload_id)
-        for upload in open_uploads.values():
-            missing = _missing_positions(upload.files, upload.stored)
-            self._staging.create(upload.id, missing)
-            for position in self._staging.positions(upload.id).keys() - missing:
-                self._staging.discard_file(upload.id, position)
+            open_uploads = [find_upload(uow, id, UploadState.OPEN) for id in uow.uploads.open_ids()]
+        self._staging.recover(open_uploads)
         self._blobs.clean()
         if open_uploads:
             log.info("%d uploads can be resumed", len(open_uploads))

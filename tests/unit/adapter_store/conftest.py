@@ -12,7 +12,7 @@ from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import AdapterVersion, Lineage, WeightsSummary
 from services.adapter_store.manifest import validate
 from services.adapter_store.metadata import Database
-from services.adapter_store.staging import Staging
+from services.adapter_store.staging import LocalStaging
 from services.adapter_store.store import Store
 from tests.adapter_files import BASE_MODEL, adapter_files, declared, sha256
 
@@ -38,7 +38,8 @@ def open_a_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
     def open_one() -> Store:
         database = Database(f"sqlite:///{tmp_path / 'store.sqlite3'}")
         databases.append(database)
-        blobs, staging = LocalBlobs(tmp_path / "blobs"), Staging(tmp_path / "uploads")
+        blobs = LocalBlobs(tmp_path / "blobs")
+        staging = LocalStaging(tmp_path / "uploads", blobs)
         store = Store(database, blobs, staging, max_upload_bytes=1 << 20, now=Clock())
         store.uploads.recover()
         return store

@@ -5,9 +5,9 @@ from io import FileIO
 
 import pytest
 
-from services.adapter_store import staging as staging_module
+from services.adapter_store.blobs import LocalBlobs
 from services.adapter_store.domain.version import VersionFile
-from services.adapter_store.staging import Staging
+from services.adapter_store.staging import LocalStaging, local_staging
 from services.common.errors import Code, Reason, ServiceError
 from tests.adapter_files import sha256
 
@@ -17,7 +17,7 @@ FILE = VersionFile("x.json", len(DATA), sha256(DATA))
 
 @pytest.fixture
 def staging(tmp_path):
-    staging = Staging(tmp_path / "uploads")
+    staging = LocalStaging(tmp_path / "uploads", LocalBlobs(tmp_path / "blobs"))
     staging.create("u", [0, 1])
     return staging
 
@@ -112,7 +112,7 @@ def test_a_full_disk_says_so_and_keeps_a_prefix(staging, monkeypatch):
                 raise OSError(errno.ENOSPC, "no space left on device")
             return super().write(bytes(data)[:3])
 
-    monkeypatch.setattr(staging_module, "open", lambda fd, *_, **__: FullAfterThree(fd, "r+"), raising=False)
+    monkeypatch.setattr(local_staging, "open", lambda fd, *_, **__: FullAfterThree(fd, "r+"), raising=False)
     with pytest.raises(ServiceError) as caught:
         staging.append("u", 0, FILE, 0, DATA)
     assert (caught.value.code, caught.value.reason) == (Code.RESOURCE_EXHAUSTED, Reason.QUOTA_EXCEEDED)

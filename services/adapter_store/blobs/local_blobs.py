@@ -1,66 +1,21 @@
-"""Content-addressed bytes: one blob per sha256, whole and durable or not there at all.
-
-Knows no names, versions or tenants.
-"""
+"""Blobs as files of a local directory. Must not know object storage."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import threading
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from services.adapter_store.blobs.blob_store import CHUNK_BYTES, corrupt
 from services.adapter_store.domain.blob import StoredBlob
 from services.adapter_store.durable import fsync_dir, make_dirs, sha256_of
-from services.common.errors import Code, Reason, ServiceError
-
-CHUNK_BYTES = 1 << 20
+from services.common.errors import ServiceError
 
 _MAX_REMEMBERED = 65536
-
-
-class BlobStore(Protocol):
-    """Where blobs live. Digests are sha256 in lower-case hex; any method may be called from any thread."""
-
-    def put(self, path: Path, sha256: str) -> None:
-        """Takes a copy of the verified file at `path`; durable when it returns. Replaces what was there."""
-        ...
-
-    def is_intact(self, sha256: str, size_bytes: int) -> bool:
-        """Whether the blob is there with this size and its bytes still have this digest."""
-        ...
-
-    def open(self, sha256: str) -> BinaryIO:
-        """The blob for reading, seekable. Raises CORRUPT_BLOB if it is gone."""
-        ...
-
-    def digests(self) -> Iterator[str]:
-        """The digest of every blob."""
-        ...
-
-    def entries(self) -> Iterator[StoredBlob]:
-        """Every blob, by digest in ascending order; memory stays bounded however many there are."""
-        ...
-
-    def has(self, sha256: str) -> bool:
-        """Whether the blob is there, whatever its bytes are."""
-        ...
-
-    def delete(self, sha256: str) -> None:
-        """Removes the blob durably; no error if it is not there."""
-        ...
-
-    def clean(self) -> None:
-        """Removes what an interrupted `put` left. Only while nothing else uses the store."""
-        ...
-
-    def leftovers(self) -> list[str]:
-        """What an interrupted `put` left."""
-        ...
 
 
 class LocalBlobs:
@@ -158,57 +113,6 @@ class LocalBlobs:
             if len(self._checked) >= _MAX_REMEMBERED:
                 self._checked.clear()
             self._checked.add((sha256, found.st_mtime_ns, found.st_size))
-
-
-def corrupt(sha256: str, what: str) -> ServiceError:
-    """CORRUPT_BLOB: stored bytes are not what was uploaded."""
-    return ServiceError(
-        Code.DATA_LOSS,
-        Reason.CORRUPT_BLOB,
-        f"stored blob {sha256} {what}: upload the same files again as a new version, or restore the blob "
-        "directory from a backup",
-        metadata={"sha256": sha256},
-    )
-
-
-def read_range(
-    blobs: BlobStore, sha256: str, size_bytes: int, offset: int, limit: int
-) -> Generator[bytes, None, None]:
-    """`limit` bytes from `offset`, in chunks of at most 1 MiB; the last comes only once the digest is right.
-
-    Raises CORRUPT_BLOB if the stored bytes are not those of `sha256`.
-    """
-    with contextlib.closing(blobs.open(sha256)) as file:
-        if offset == 0 and limit == size_bytes:
-            yield from _read_whole(file, sha256, size_bytes)
-            return
-        if not blobs.is_intact(sha256, size_bytes):
-            raise corrupt(sha256, "does not have the bytes that were uploaded")
-        file.seek(offset)
-        while limit:
-            chunk = file.read(min(limit, CHUNK_BYTES))
-            if not chunk:
-                raise corrupt(sha256, "ended early")
-            limit -= len(chunk)
-            yield chunk
-
-
-def _read_whole(file: BinaryIO, sha256: str, size_bytes: int) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    num_read = 0
-    withheld = b""
-    while chunk := file.read(CHUNK_BYTES):
-        digest.update(chunk)
-        num_read += len(chunk)
-        if num_read > size_bytes:
-            break
-        if withheld:
-            yield withheld
-        withheld = chunk
-    if num_read != size_bytes or digest.hexdigest() != sha256:
-        raise corrupt(sha256, "does not have the bytes that were uploaded")
-    if withheld:
-        yield withheld
 
 
 def _sorted_dirs(root: Path) -> list[Path]:

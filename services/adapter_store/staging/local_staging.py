@@ -9,22 +9,32 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
+from services.adapter_store.blobs import BlobStore
+from services.adapter_store.domain.upload import Upload
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.durable import fsync_dir, make_dirs, sha256_of
-from services.common.errors import Code, Reason, ServiceError, invalid_field
+from services.adapter_store.staging.refusals import incomplete, too_long, wrong_bytes, wrong_offset
+from services.common.errors import Code, Reason, ServiceError
 
 
-class Staging:
-    """Staged files at `root/<upload id>/<position of the file in its version>`."""
+class LocalStaging:
+    """Staged files at `root/<upload id>/<position of the file in its version>`, for blobs in `blobs`."""
 
-    def __init__(self, root: Path) -> None:
+    max_streams = 0
+
+    def __init__(self, root: Path, blobs: BlobStore) -> None:
         self._root = root
+        self._blobs = blobs
         make_dirs(root)
+
+    def open(self, upload_id: str, position: int, file: VersionFile) -> "LocalFileStage":
+        """Where the bytes of one file go."""
+        return LocalFileStage(self, self._blobs, upload_id, position, file)
 
     def create(self, upload_id: str, positions: list[int]) -> None:
         """Makes the upload's empty files, durably; those that exist stay as they are."""
@@ -69,14 +79,7 @@ class Staging:
             os.fsync(staged.fileno())
             if sha256_of(staged) != file.sha256:
                 staged.truncate(0)
-                raise ServiceError(
-                    Code.INVALID_ARGUMENT,
-                    Reason.CHECKSUM_MISMATCH,
-                    f"{file.path}: the bytes do not have the sha256 that StartUpload declared, and are "
-                    "dropped: send the file again from offset 0, or start a new upload with the right sha256",
-                    field=file.path,
-                    metadata={"persisted_bytes": "0"},
-                )
+                raise wrong_bytes(file)
             yield self._path(upload_id, position)
 
     def discard_file(self, upload_id: str, position: int) -> None:
@@ -100,11 +103,45 @@ class Staging:
             else {}
         )
 
+    def recover(self, open_uploads: Iterable[Upload]) -> None:
+        """Drops what ended uploads left, and makes the missing files of open ones."""
+        uploads = {upload.id: upload for upload in open_uploads}
+        for upload_id in self.upload_ids():
+            if upload_id not in uploads:
+                self.discard(upload_id)
+        for upload in uploads.values():
+            missing = upload.missing_positions
+            self.create(upload.id, missing)
+            for position in self.positions(upload.id).keys() - missing:
+                self.discard_file(upload.id, position)
+
+    def problems(self, open_uploads: Iterable[Upload]) -> list[str]:
+        """What is wrong, one line each."""
+        uploads = {upload.id: upload for upload in open_uploads}
+        problems = [
+            f"upload {upload_id} is staged but not open: the next start drops it"
+            for upload_id in self.upload_ids()
+            if upload_id not in uploads
+        ]
+        for upload in uploads.values():
+            staged, wanted = self.positions(upload.id), upload.missing_positions
+            if sorted(staged) != wanted:
+                problems.append(f"upload {upload.id} has files {sorted(staged)} staged, not {wanted}")
+            problems += [
+                f"upload {upload.id}: {upload.files[position].path} has more bytes staged than declared"
+                for position, num_bytes in staged.items()
+                if position in wanted and num_bytes > upload.files[position].size_bytes
+            ]
+        return problems
+
     def last_append(self, upload_id: str) -> datetime:
         """When bytes of the upload last arrived; long ago if nothing of it is staged."""
         directory = self._root / upload_id
         times_s = [path.stat().st_mtime for path in directory.iterdir()] if directory.is_dir() else []
         return datetime.fromtimestamp(max(times_s, default=0), UTC)
+
+    def sweep(self, older_than: datetime) -> None:
+        """Nothing: what an upload leaves goes with the next start."""
 
     def _path(self, upload_id: str, position: int) -> Path:
         return self._root / upload_id / str(position)
@@ -120,36 +157,36 @@ class Staging:
             yield file
 
 
-def wrong_offset(offset: int, persisted_bytes: int) -> ServiceError:
-    """WRONG_OFFSET: says where to go on."""
-    return ServiceError(
-        Code.OUT_OF_RANGE,
-        Reason.WRONG_OFFSET,
-        f"write_offset is {offset}, but {persisted_bytes} bytes are persisted: go on from there",
-        field="write_offset",
-        metadata={"persisted_bytes": str(persisted_bytes)},
-    )
+class LocalFileStage:
+    """One staged file."""
 
+    def __init__(
+        self, staging: LocalStaging, blobs: BlobStore, upload_id: str, position: int, file: VersionFile
+    ) -> None:
+        self._staging = staging
+        self._blobs = blobs
+        self._place = (upload_id, position)
+        self._file = file
 
-def incomplete(file: VersionFile, persisted_bytes: int) -> ServiceError:
-    """UPLOAD_INCOMPLETE: says which file lacks how much."""
-    return ServiceError(
-        Code.FAILED_PRECONDITION,
-        Reason.UPLOAD_INCOMPLETE,
-        f"{file.path}: {persisted_bytes} of {file.size_bytes} bytes are persisted: send the rest from there, "
-        "with `finish` in the last message",
-        field=file.path,
-        metadata={"persisted_bytes": str(persisted_bytes), "path": file.path},
-    )
+    def append(self, offset: int, data: bytes) -> int:
+        """Appends to the file."""
+        return self._staging.append(*self._place, self._file, offset, data)
 
+    def persisted_bytes(self) -> int:
+        """The file's length, made durable."""
+        return self._staging.persisted_bytes(*self._place)
 
-def too_long(file: VersionFile) -> ServiceError:
-    """INVALID_FIELD: more bytes than declared."""
-    return invalid_field(
-        "data",
-        f"{file.path} would grow past the {file.size_bytes} bytes that StartUpload declared: nothing of this "
-        "chunk was stored; send what was declared, or start a new upload",
-    )
+    @contextlib.contextmanager
+    def stored(self, before_put: Callable[[], None]) -> Iterator[None]:
+        """Links the file, whole, right and locked, into the blob store."""
+        with self._staging.whole(*self._place, self._file) as path:
+            before_put()
+            self._blobs.put(path, self._file.sha256)
+            yield
+            self._staging.discard_file(*self._place)
+
+    def leave(self) -> None:
+        """Nothing: whatever was appended is in the file."""
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
