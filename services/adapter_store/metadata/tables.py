@@ -139,15 +139,22 @@ blobs = Table(
 )
 
 # How far each file of an open upload has come, where bytes are staged in shared object storage: any replica
-# can go on. `persisted_bytes` is the compare-and-swap that keeps two writers from mixing.
+# can go on. `persisted_bytes` is the compare-and-swap that keeps two writers from mixing. They are the parts
+# of one multipart upload, numbered from 1, and after them the tail, an object of its own named by its digest.
 upload_files = Table(
     "upload_files",
     metadata,
     Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
+    # Empty until there is a part.
     Column("multipart_id", Text, nullable=False),
     Column("persisted_bytes", BigInteger, nullable=False),
-    Column("next_part_number", Integer, nullable=False),
+    Column("tail_bytes", Integer, nullable=False),
+    # Empty: no tail.
+    Column("tail_sha256", String(64), nullable=False),
+    # Where the hash stands after the parts: SHA-256's eight words in hex. Empty: no part.
+    Column("hash_state", String(64), nullable=False),
+    Column("update_time_us", BigInteger, nullable=False),
 )
 
 upload_parts = Table(
@@ -156,7 +163,6 @@ upload_parts = Table(
     Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("part_number", Integer, primary_key=True, autoincrement=False),
-    Column("write_offset", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
 )

@@ -13,6 +13,7 @@ from services.adapter_store.metadata.base_model_rows import BaseModelRows
 from services.adapter_store.metadata.blob_rows import BlobRows
 from services.adapter_store.metadata.change_rows import ChangeRows
 from services.adapter_store.metadata.lease_rows import LeaseRows
+from services.adapter_store.metadata.staged_file_rows import StagedFileRows
 from services.adapter_store.metadata.upload_rows import UploadRows
 from services.adapter_store.metadata.version_rows import VersionRows
 
@@ -35,6 +36,7 @@ class UnitOfWork:
         self.versions = VersionRows(connection)
         self.aliases = AliasRows(connection)
         self.uploads = UploadRows(connection)
+        self.staged_files = StagedFileRows(connection)
         self.blobs = BlobRows(connection)
         self.leases = LeaseRows(connection)
         self.audit = AuditRows(connection, actor)
