@@ -44,7 +44,7 @@ def main(argv: Sequence[str], prog: str) -> int:
 async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
     server = Server(settings.listen, SERVICE_NAME)
-    add_to_server(store, server.inner, OpenGate())
+    drain = add_to_server(store, server.inner, OpenGate())
     address = await server.start()
     await server.set_serving(True)
     log.warning("access control is off: whoever reaches %s may read and change everything", address)
@@ -53,7 +53,7 @@ async def _serve(store: Store, settings: Settings) -> None:
     collecting = None
     if settings.gc_interval_s:
         collecting = asyncio.create_task(collect_regularly(store.garbage, settings.gc_interval_s))
-    await server.run_until_stopped()
+    await server.run_until_stopped(drain)
     if collecting is not None:
         collecting.cancel()
 

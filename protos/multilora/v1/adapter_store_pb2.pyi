@@ -639,14 +639,16 @@ class Change(_message.Message):
     def __init__(self, kind: _Optional[_Union[ChangeKind, str]] = ..., name: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("changes", "resume_token", "reset")
+    __slots__ = ("changes", "resume_token", "reset", "caught_up")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RESET_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_UP_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[Change]
     resume_token: str
     reset: bool
-    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., resume_token: _Optional[str] = ..., reset: bool = ...) -> None: ...
+    caught_up: bool
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., resume_token: _Optional[str] = ..., reset: bool = ..., caught_up: bool = ...) -> None: ...
 
 class AcquireLeaseRequest(_message.Message):
     __slots__ = ("lease_id", "holder", "keys", "ttl_s")

@@ -343,7 +343,8 @@ class AdapterStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Refused while an alias points at it. Its bytes go with the next CollectGarbage that finds them unused.
+        """Refused while an alias points at it or shadows it. The version stays as a name that is not served or
+        listed any more, and its number is not used again. Its bytes go with the next CollectGarbage that finds them unused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -385,14 +386,16 @@ class AdapterStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Promote(self, request, context):
-        """Points one alias at what another one points at: by default `production` at what `staging` has.
+        """Points one alias at what another one points at, all its targets included: by default `production` at
+        what `staging` has. A shadow is not copied, and one that `to_alias` had ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Points the alias back at what it pointed at before its last move.
+        """Points the alias back at what it pointed at before its last move, targets and shadow included; once
+        more, forth again. Refused if a version of that is no longer ACTIVE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

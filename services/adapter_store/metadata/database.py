@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from services.adapter_store.domain.actor import STORE, Actor
+from services.adapter_store.metadata.change_signal import ChangeSignal
 from services.adapter_store.metadata.tables import change_counter, metadata
 from services.adapter_store.metadata.unit_of_work import UnitOfWork
 
@@ -28,6 +29,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self.change_signal = ChangeSignal()
         self._engine = create_engine(
             url,
             poolclass=QueuePool,
@@ -56,7 +58,7 @@ class Database:
             connection.execution_options(multilora_write=True)
             transaction = connection.begin()
             try:
-                yield UnitOfWork(connection, transaction.commit, actor)
+                yield UnitOfWork(connection, transaction.commit, actor, self.change_signal.ring)
             finally:
                 if transaction.is_active:
                     transaction.rollback()

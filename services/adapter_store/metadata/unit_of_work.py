@@ -22,6 +22,10 @@ def _read_only() -> None:
     raise AssertionError("a unit of work opened by `read` cannot commit")
 
 
+def _nothing() -> None:
+    return None
+
+
 class UnitOfWork:
     """The rows of each noun, all in the same transaction.
 
@@ -29,7 +33,11 @@ class UnitOfWork:
     """
 
     def __init__(
-        self, connection: Connection, commit: Callable[[], None] = _read_only, actor: Actor = STORE
+        self,
+        connection: Connection,
+        commit: Callable[[], None] = _read_only,
+        actor: Actor = STORE,
+        on_changes: Callable[[], None] = _nothing,
     ) -> None:
         self.base_models = BaseModelRows(connection)
         self.adapters = AdapterRows(connection)
@@ -42,10 +50,13 @@ class UnitOfWork:
         self.audit = AuditRows(connection, actor)
         self.changes = ChangeRows(connection)
         self._commit = commit
+        self._on_changes = on_changes
 
     def commit(self) -> None:
         """Makes everything durable. Nothing may follow in this unit of work."""
         now = datetime.now(UTC)
         self.audit.flush(now)
-        self.changes.flush(now)
+        has_changes = self.changes.flush(now)
         self._commit()
+        if has_changes:
+            self._on_changes()

@@ -1,8 +1,7 @@
 """AdapterStoreService: parses names, calls the catalog and uploads in threads, answers messages."""
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
@@ -10,23 +9,21 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.catalog.adapters import UPDATABLE
 from services.adapter_store.domain.names import (
-    PRODUCTION,
-    STAGING,
-    check_alias,
     parse_adapter,
-    parse_alias,
     parse_reference,
     parse_tenant,
     parse_version,
 )
 from services.adapter_store.servicer import transfer, wire
 from services.adapter_store.servicer.access_rules import RULES
+from services.adapter_store.servicer.alias_rpcs import AliasRpcs
 from services.adapter_store.servicer.calling import Context
 from services.adapter_store.servicer.calling import actor_of as _actor
 from services.adapter_store.servicer.calling import call as _call
 from services.adapter_store.servicer.pages import fit_page
 from services.adapter_store.servicer.places import StorePlaces
 from services.adapter_store.servicer.upkeep import UpkeepRpcs
+from services.adapter_store.servicer.watches import Watches
 from services.adapter_store.store import Store
 from services.common.access_guard import AccessGuard, caller_of
 from services.common.gate import Gate
@@ -34,19 +31,30 @@ from services.common.gate import Gate
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
 
 
-def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> None:
-    """Registers the service of `store`, behind `gate`, with a server that has not started."""
+def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> Callable[[], Awaitable[None]]:
+    """Registers the service of `store`, behind `gate`, with a server that has not started.
+
+    Returns how to drain it.
+    """
+    servicer = AdapterStoreServicer(store)
     service = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
-    guard = AccessGuard(AdapterStoreServicer(store), service, RULES, gate, StorePlaces(store))
+    guard = AccessGuard(servicer, service, RULES, gate, StorePlaces(store))
     pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
+    return servicer.drain
 
 
-class AdapterStoreServicer(UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
+class AdapterStoreServicer(AliasRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
     """One method an RPC; the protos say what each does and the domain raises what goes wrong."""
 
     def __init__(self, store: Store) -> None:
+        AliasRpcs.__init__(self, store)
         UpkeepRpcs.__init__(self, store)
         self._store = store
+        self._watches = Watches(store.changes, store.change_signal)
+
+    async def drain(self) -> None:
+        """Ends what would go on without end: watchers are told to go elsewhere."""
+        self._watches.close()
 
     async def RegisterBaseModel(self, request: pb.RegisterBaseModelRequest, context: Context) -> pb.BaseModel:
         """See the proto."""
@@ -192,60 +200,10 @@ class AdapterStoreServicer(UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
         name, actor = parse_version(request.name, "name"), _actor(context, "DeleteVersion")
         return wire.version(await _call(self._store.deletions.delete_version, *name, actor))
 
-    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.Alias:
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
         """See the proto."""
-        name, alias = parse_alias(request.name, "name")
-        moved = await _call(
-            self._store.aliases.set,
-            name,
-            alias,
-            request.version,
-            _present(request, "expected_version"),
-            _actor(context, "SetAlias"),
-            targets=wire.targets_from(request.targets),
-            shadow=wire.shadow_from(request),
-            expected_revision=_present(request, "expected_revision"),
-        )
-        return wire.alias(name, moved)
-
-    async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.Alias:
-        """See the proto."""
-        name = parse_adapter(request.name, "name")
-        moved = await _call(
-            self._store.aliases.promote,
-            name,
-            check_alias(request.from_alias or STAGING, "from_alias"),
-            check_alias(request.to_alias or PRODUCTION, "to_alias"),
-            _present(request, "expected_version"),
-            _actor(context, "Promote"),
-        )
-        return wire.alias(name, moved)
-
-    async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.Alias:
-        """See the proto."""
-        name, alias = parse_alias(request.name, "name", default=PRODUCTION)
-        expected = _present(request, "expected_version")
-        actor = _actor(context, "Rollback")
-        return wire.alias(name, await _call(self._store.aliases.rollback, name, alias, expected, actor))
-
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
-        """See the proto."""
-        name, alias = parse_alias(request.name, "name")
-        expected = _present(request, "expected_version")
-        await _call(self._store.aliases.delete, name, alias, expected, _actor(context, "DeleteAlias"))
-        return pb.DeleteAliasResponse()
-
-    async def ListAliasHistory(
-        self, request: pb.ListAliasHistoryRequest, context: Context
-    ) -> pb.ListAliasHistoryResponse:
-        """See the proto."""
-        name, alias = parse_alias(request.name, "name")
-        page = await _call(self._store.aliases.history, name, alias, request.page_size, request.page_token)
-        messages, next_page_token = fit_page(page, wire.alias_move)
-        return pb.ListAliasHistoryResponse(moves=messages, next_page_token=next_page_token)
-
-
-def _present(request: Any, field: str) -> int | None:
-    """The value of an `optional` field; None if it is absent."""
-    value: int | None = getattr(request, field) if request.HasField(field) else None
-    return value
+        tenant = parse_tenant(request.parent, "parent") if request.parent else caller_of(context).only_tenant
+        stream = self._watches.stream(request.resume_token, tenant)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                yield response

@@ -10,6 +10,7 @@ from services.adapter_store.catalog.lookup import Resolution
 from services.adapter_store.domain.adapter import Adapter
 from services.adapter_store.domain.alias import Alias, AliasMove, Shadow, TrafficTarget
 from services.adapter_store.domain.base_model import BaseModel, Module
+from services.adapter_store.domain.change import Change
 from services.adapter_store.domain.garbage import Garbage
 from services.adapter_store.domain.lease import Lease
 from services.adapter_store.domain.names import AdapterName
@@ -171,6 +172,11 @@ def resolution(value: Resolution) -> pb.AdapterVersion:
     if value.shadow is not None:
         message.shadow.CopyFrom(shadow(value.shadow))
     return message
+
+
+def change(value: Change) -> pb.Change:
+    """A change's message."""
+    return pb.Change(kind=value.kind.value, name=value.resource, time=timestamp(value.time))
 
 
 def persisted(values: Sequence[PersistedFile]) -> list[pb.PersistedFile]:
