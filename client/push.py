@@ -10,6 +10,7 @@ import grpc
 from client.adapter_directory import AdapterDirectory, read_adapter_directory
 from client.errors import MultiloraError, from_rpc_error, invalid
 from client.registry import AdapterVersion, Lineage
+from client.signing import SigningKey, manifest
 from client.upload import FileUpload, Progress, persisted_by_path, retrying
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -20,9 +21,16 @@ class Push:
     """One push over an open connection. Every method raises MultiloraError."""
 
     def __init__(
-        self, stub: AdapterStoreServiceStub, *, labels: Mapping[str, str], lineage: Lineage, request_id: str
+        self,
+        stub: AdapterStoreServiceStub,
+        *,
+        labels: Mapping[str, str],
+        lineage: Lineage,
+        request_id: str,
+        signing_key: SigningKey | None = None,
     ) -> None:
         self._stub = stub
+        self._signing_key = signing_key
         self._labels = dict(labels)
         self._lineage = lineage
         self._request_id = request_id or uuid.uuid4().hex
@@ -100,6 +108,18 @@ class Push:
             labels=self._labels,
             lineage=pb.Lineage(**to_json(self._lineage)),
             request_id=self._request_id,
+            signature=await self._sign(adapter, source),
         )
         response: pb.StartUploadResponse = await retrying(lambda: self._stub.StartUpload(request))
         return response
+
+    async def _sign(self, adapter: str, source: AdapterDirectory) -> pb.Signature | None:
+        """The signature over what is about to be sent, on the base model as the store knows it."""
+        if self._signing_key is None:
+            return None
+        known = await retrying(lambda: self._stub.GetAdapter(pb.GetAdapterRequest(name=adapter)))
+        base = await retrying(
+            lambda: self._stub.GetBaseModel(pb.GetBaseModelRequest(base_model=known.base_model))
+        )
+        signed = self._signing_key.sign(manifest(known.name, base.base_model, base.digest, source.files))
+        return pb.Signature(key_id=signed.key_id, signature=signed.signature)

@@ -20,6 +20,7 @@ from client.registry import (
     Lease,
     Lineage,
 )
+from client.signing import SigningKey
 from client.upload import Progress, ignore_progress
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -130,14 +131,22 @@ class StoreClient:
         labels: Mapping[str, str] | None = None,
         lineage: Lineage | None = None,
         request_id: str = "",
+        signing_key: SigningKey | None = None,
         progress: Progress = ignore_progress,
     ) -> AdapterVersion:
         """Uploads a PEFT directory as the adapter's next version and returns it, ACTIVE.
 
         Creates the adapter if it is new, for `base_model` (default: the only one registered). Survives broken
         connections. `alias` is pointed at the new version. A `request_id` used before continues that upload.
+        With `signing_key` the version is signed.
         """
-        push = Push(self._stub, labels=labels or {}, lineage=lineage or Lineage(), request_id=request_id)
+        push = Push(
+            self._stub,
+            labels=labels or {},
+            lineage=lineage or Lineage(),
+            request_id=request_id,
+            signing_key=signing_key,
+        )
         await push.ensure_adapter(adapter, base_model)
         version = await push.upload(Path(directory), adapter, progress)
         if alias:

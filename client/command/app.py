@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from client.command import adapters, bench, garbage, generation, push, residency, services, versions
+from client.command import adapters, bench, garbage, generation, keys, push, residency, services, versions
 from client.errors import MultiloraError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (services, push, adapters, versions, garbage, generation, residency, bench):
+for part in (services, push, adapters, versions, keys, garbage, generation, residency, bench):
     part.add_to(app)
 
 

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from client.command.keys import KeyId, SignKey, chosen_key
 from client.command.options import STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, size_text
 from client.names import short_name
@@ -30,6 +31,8 @@ def push(
     dataset: Annotated[str, typer.Option(help="What it was trained on.")] = "",
     notes: Annotated[str, typer.Option(help="Anything worth knowing.")] = "",
     request_id: Annotated[str, typer.Option(help="The same again continues the same upload.")] = "",
+    sign_key: SignKey = None,
+    key_id: KeyId = "",
     store: Store = STORE,
     server: NoServer = "",
     json: Json = False,
@@ -40,6 +43,7 @@ def push(
     """
     labels = _labels(label or [])
     lineage = Lineage(run_id=run_id, dataset=dataset, notes=notes)
+    signing_key = chosen_key(sign_key, key_id)
 
     async def work() -> AdapterVersion:
         with UploadBars() as bars:
@@ -52,6 +56,7 @@ def push(
                     labels=labels,
                     lineage=lineage,
                     request_id=request_id,
+                    signing_key=signing_key,
                     progress=bars.show,
                 )
 
