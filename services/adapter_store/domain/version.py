@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from services.adapter_store.domain.names import AdapterName
 from services.common.errors import Code, Reason, ServiceError
+from services.common.manifest_signature import Manifest, Signature
 
 
 class VersionState(StrEnum):
@@ -67,6 +68,9 @@ class AdapterVersion:
     labels: dict[str, str]
     lineage: Lineage
     create_time: datetime
+    # Of the base model that the version was checked against; empty until it has been.
+    base_model_digest: str = ""
+    signature: Signature | None = None
 
     @property
     def name(self) -> str:
@@ -77,6 +81,11 @@ class AdapterVersion:
     def size_bytes(self) -> int:
         """All files together."""
         return sum(file.size_bytes for file in self.files)
+
+    def manifest(self, base_model_digest: str) -> Manifest:
+        """What a signature of this version is over, on a base model of this digest."""
+        rows = ((file.path, file.size_bytes, file.sha256) for file in self.files)
+        return Manifest(str(self.adapter), self.base_model, base_model_digest, tuple(rows))
 
 
 def adapter_key(files: Iterable[VersionFile]) -> str:

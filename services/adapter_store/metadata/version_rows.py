@@ -1,5 +1,6 @@
 """Rows of versions and their files."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +18,7 @@ from services.adapter_store.domain.version import (
 )
 from services.adapter_store.metadata.tables import adapters, version_files, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
+from services.common.manifest_signature import Signature
 
 _LIVING = versions.c.state != VersionState.DELETED.value
 _SELECT = select(versions, adapters.c.tenant, adapters.c.adapter).join(adapters)
@@ -38,6 +40,7 @@ class VersionRows:
         stored: frozenset[str],
         labels: dict[str, str],
         lineage: Lineage,
+        signature: Signature | None,
         now: datetime,
     ) -> None:
         """Adds a CREATING version and its files; the paths in `stored` are in the blob store already."""
@@ -51,6 +54,8 @@ class VersionRows:
                 status_message="",
                 labels=labels,
                 lineage=asdict(lineage),
+                signature_key_id=None if signature is None else signature.key_id,
+                signature=None if signature is None else b64encode(signature.signature).decode("ascii"),
                 create_time_us=to_us(now),
             )
         )
@@ -108,9 +113,12 @@ class VersionRows:
         *,
         status_message: str = "",
         weights: WeightsSummary | None = None,
+        base_model_digest: str = "",
     ) -> bool:
         """Moves the version if it is still in `from_state`; says whether it did."""
         values: dict[str, Any] = {"state": to_state.value, "status_message": status_message}
+        if base_model_digest:
+            values["base_model_digest"] = base_model_digest
         if weights is not None:
             values |= {**asdict(weights), "target_modules": list(weights.target_modules)}
         query = (
@@ -196,4 +204,15 @@ def _version(row: Row[Any], files: list[VersionFile]) -> AdapterVersion:
         labels=row.labels,
         lineage=Lineage(**row.lineage),
         create_time=from_us(row.create_time_us),
+        base_model_digest=row.base_model_digest or "",
+        signature=_signature(row),
     )
+
+
+def _signature(row: Row[Any]) -> Signature | None:
+    if row.signature_key_id is None or row.signature is None:
+        return None
+    try:
+        return Signature(row.signature_key_id, b64decode(row.signature, validate=True))
+    except ValueError:  # altered: no signature that could be good, but one nevertheless
+        return Signature(row.signature_key_id, b"")

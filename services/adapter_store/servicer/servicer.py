@@ -134,6 +134,7 @@ class AdapterStoreServicer(AliasRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceSer
             wire.lineage_from(request.lineage),
             request.request_id,
             _actor(context, "StartUpload"),
+            wire.signature_from(request),
         )
         return wire.started(upload, persisted)
 

@@ -16,6 +16,7 @@ from services.adapter_store.domain.lease import Lease
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Upload
 from services.adapter_store.domain.version import AdapterVersion, Lineage, VersionFile
+from services.common.manifest_signature import Signature
 
 
 def timestamp(time: datetime) -> Timestamp:
@@ -135,6 +136,13 @@ def lineage_from(message: pb.Lineage) -> Lineage:
     return Lineage(message.run_id, message.parent_version, message.dataset, message.notes)
 
 
+def signature_from(message: pb.StartUploadRequest | pb.ImportVersionRequest) -> Signature | None:
+    """The signature that the caller gives, if any; not checked yet."""
+    if not message.HasField("signature"):
+        return None
+    return Signature(message.signature.key_id, message.signature.signature)
+
+
 def version(value: AdapterVersion) -> pb.AdapterVersion:
     """A version's message; what only validation knows stays empty before it."""
     message = pb.AdapterVersion(
@@ -154,7 +162,11 @@ def version(value: AdapterVersion) -> pb.AdapterVersion:
         ),
         create_time=timestamp(value.create_time),
         base_model=value.base_model,
+        base_model_digest=value.base_model_digest,
     )
+    if value.signature is not None:
+        message.signature.key_id = value.signature.key_id
+        message.signature.signature = value.signature.signature
     if value.weights is not None:
         message.rank = value.weights.rank
         message.alpha = value.weights.alpha

@@ -18,7 +18,7 @@ from services.adapter_store.catalog.lookup import (
 )
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
-from services.adapter_store.domain.fields import check_labels, check_text, quoted
+from services.adapter_store.domain.fields import check_labels, check_range, check_text, quoted
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Refusal, Upload, UploadState
 from services.adapter_store.domain.version import (
@@ -35,6 +35,7 @@ from services.adapter_store.staging import Staging, incomplete
 from services.adapter_store.uploads.intake import Intake
 from services.adapter_store.uploads.lookup import find_upload
 from services.common.errors import Code, Reason, ServiceError, invalid_field
+from services.common.manifest_signature import Signature
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,14 @@ class _Request:
     labels: dict[str, str]
     lineage: Lineage
     request_id: str
+    signature: Signature | None
 
     @property
     def fingerprint(self) -> str:
         """Tells one request from another under the same request_id."""
         content = [adapter_key(self.files), self.labels, asdict(self.lineage)]
+        if self.signature is not None:
+            content += [self.signature.key_id, self.signature.signature.hex()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -95,6 +99,7 @@ class Uploads:
         lineage: Lineage,
         request_id: str,
         actor: Actor = STORE,
+        signature: Signature | None = None,
     ) -> tuple[Upload, list[PersistedFile]]:
         """Reserves the adapter's next version number and says what need not be sent.
 
@@ -104,7 +109,10 @@ class Uploads:
         check_files(files, self._max_upload_bytes)
         _check_lineage(lineage)
         check_text(request_id, "request_id", max_chars=128)
-        request = _Request(name, files, check_labels(labels), lineage, request_id)
+        if signature is not None:
+            check_text(signature.key_id, "signature.key_id", max_chars=63, required=True)
+            check_range(len(signature.signature), "signature.signature", low=64, high=64)
+        request = _Request(name, files, check_labels(labels), lineage, request_id, signature)
         upload = None
         while upload is None:
             upload = self._start(request, self._stored_by_tenant(request), actor)
@@ -211,7 +219,7 @@ class Uploads:
             # Whoever else finished or aborted meanwhile has closed it: theirs stands.
             if uow.uploads.close(upload.id, ended, refusal):
                 if refusal is None:
-                    _settle_version(uow, upload, VersionState.ACTIVE, weights=weights)
+                    _settle_version(uow, upload, VersionState.ACTIVE, "", weights, base_model.digest)
                 else:
                     _settle_version(uow, upload, VersionState.FAILED, refusal.message)
                 uow.commit()
@@ -250,6 +258,7 @@ class Uploads:
             stored,
             request.labels,
             request.lineage,
+            request.signature,
             now,
         )
         uow.uploads.insert(
@@ -267,7 +276,7 @@ def _known(uow: UnitOfWork, request: _Request) -> Upload | None:
         raise invalid_field(
             "request_id",
             f"{quoted(request.request_id)} started another upload to {request.name}, with other files, "
-            "labels or lineage: use a new request_id",
+            "labels, lineage or signature: use a new request_id",
         )
     return known
 
@@ -278,6 +287,7 @@ def _settle_version(
     state: VersionState,
     status_message: str = "",
     weights: WeightsSummary | None = None,
+    base_model_digest: str = "",
 ) -> None:
     moved = uow.versions.move_state(
         upload.adapter_id,
@@ -286,6 +296,7 @@ def _settle_version(
         state,
         status_message=status_message,
         weights=weights,
+        base_model_digest=base_model_digest,
     )
     assert moved, "the version of an open upload is CREATING"
     name = upload.adapter.version(upload.version)
