@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from services.adapter_store import first_token
 from services.adapter_store.garbage.schedule import collect_regularly
-from services.adapter_store.servicer import SERVICE_NAME, add_to_server
+from services.adapter_store.servicer import SERVICE_NAME, add_to_server, store_gate
 from services.adapter_store.settings import PlaceSettings, Settings
 from services.adapter_store.store import Store, open_store
 from services.common.gate import OpenGate
 from services.common.server import Server
+from services.common.serving import credentials_of, say_who_may_call
 from services.common.settings import parse
 from services.common.telemetry import set_up_logging
 
@@ -25,8 +27,13 @@ def main(argv: Sequence[str], prog: str) -> int:
     """Runs the service, or `check`; returns the exit status. Prints one ready line on stdout."""
     if argv and argv[0] == "check":
         return _check(argv[1:], f"{prog} check")
+    if argv and argv[0] == "first-token":
+        return first_token.main(argv[1:], f"{prog} first-token")
     settings = parse(
-        Settings, argv, prog=prog, description="Keeps, checks and hands out LoRA adapters. See also: check."
+        Settings,
+        argv,
+        prog=prog,
+        description="Keeps, checks and hands out LoRA adapters. See also: check, first-token.",
     )
     set_up_logging(settings.log_level, "adapter-store")
     try:
@@ -43,11 +50,11 @@ def main(argv: Sequence[str], prog: str) -> int:
 
 async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
-    server = Server(settings.listen, SERVICE_NAME)
-    drain = add_to_server(store, server.inner, OpenGate())
+    server = Server(settings.listen, SERVICE_NAME, credentials=credentials_of(settings))
+    drain = add_to_server(store, server.inner, store_gate(store) if settings.is_guarded else OpenGate())
     address = await server.start()
     await server.set_serving(True)
-    log.warning("access control is off: whoever reaches %s may read and change everything", address)
+    say_who_may_call(settings, address)
     log.info("%r", store)
     print(f"multilora store listening on {address}", flush=True)
     collecting = None

@@ -1,11 +1,11 @@
 """The adapter store's settings: where it listens, where rows and bytes lie, how much it takes."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from services.common.settings import parse_address, setting
+from services.common.server_settings import ServerSettings
+from services.common.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +37,21 @@ class PlaceSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(PlaceSettings):
+class Settings(PlaceSettings, ServerSettings):
     """What `multilora store` takes."""
 
     listen: str = setting("127.0.0.1:7001", help="HOST:PORT to listen on; port 0 takes any free one")
-    allow_remote: bool = setting(False, help="listen on other than loopback, though access control is off")
     max_upload_bytes: int = setting(8 << 30, help="most bytes that one upload's files may have together")
     gc_interval_s: int = setting(0, help="collect garbage each time so many seconds have passed; 0: never")
 
     def __post_init__(self) -> None:
         # `super()` does not work in a dataclass with slots: the decorator makes another class.
         PlaceSettings.__post_init__(self)
-        host, _ = parse_address(self.listen)
-        if not _is_loopback(host) and not self.allow_remote:
-            raise ValueError(
-                f"--listen: {self.listen} is reachable from other machines, and access control is off: "
-                "listen on 127.0.0.1, or say --allow-remote if the network keeps strangers out"
-            )
+        self.check_exposure(self.listen)
         if self.max_upload_bytes < 1:
             raise ValueError("--max-upload-bytes: must be above 0")
         if self.gc_interval_s < 0:
             raise ValueError("--gc-interval-s: must not be negative")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _blob_dir(url: str) -> Path:

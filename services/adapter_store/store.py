@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.adapter_store.blobs import BlobStore, LocalBlobs
-from services.adapter_store.catalog import Adapters, Aliases, BaseModels, Changes, Deletions, Versions
+from services.adapter_store.catalog import (
+    Adapters,
+    Aliases,
+    AuditLog,
+    BaseModels,
+    Changes,
+    Deletions,
+    Tenants,
+    Tokens,
+    Versions,
+)
 from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.integrity import check_integrity, describe
@@ -42,6 +52,9 @@ class Store:
         self.changes = Changes(database, now)
         self.change_signal = database.change_signal
         self.deletions = Deletions(database, now, staging.discard)
+        self.tenants = Tenants(database)
+        self.tokens = Tokens(database, now)
+        self.audit_log = AuditLog(database)
         self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
         self.leases = Leases(database, now)

@@ -42,7 +42,8 @@ class Server:
     """One gRPC server with health and reflection.
 
     `add` registers servicers with the inner server before `start`; health is NOT_SERVING until
-    `set_serving(True)`. `run_until_stopped` returns after a drain of at most `grace_s`.
+    `set_serving(True)`. With `credentials` it speaks TLS alone. `run_until_stopped` returns after a drain
+    of at most `grace_s`.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Server:
         *,
         grace_s: float = 30.0,
         interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._listen = listen
         self._service_name = service_name
         self._grace_s = grace_s
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self.inner = grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=GRPC_OPTIONS)
         self.address = ""
@@ -69,7 +72,10 @@ class Server:
         )
         await self.set_serving(False)
         try:
-            port = self.inner.add_insecure_port(self._listen)
+            if self._credentials is None:
+                port = self.inner.add_insecure_port(self._listen)
+            else:
+                port = self.inner.add_secure_port(self._listen, self._credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._listen}: is another process using the port?") from error
         self.address = f"{self._listen.rpartition(':')[0]}:{port}"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.adapter_store.catalog.lookup import find_adapter, find_base_model
+from services.adapter_store.catalog.quotas import check_adapter_quota
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.adapter import (
     MAX_DESCRIPTION_CHARS,
@@ -37,7 +38,7 @@ class Adapters:
         labels: dict[str, str],
         actor: Actor = STORE,
     ) -> Adapter:
-        """A new adapter. Raises INVALID_FIELD, BASE_MODEL_NOT_FOUND, ADAPTER_EXISTS."""
+        """A new adapter. Raises INVALID_FIELD, BASE_MODEL_NOT_FOUND, ADAPTER_EXISTS, QUOTA_EXCEEDED."""
         changes = _checked({"display_name": display_name, "description": description, "labels": labels})
         if not base_model:
             raise invalid_field(
@@ -52,6 +53,7 @@ class Adapters:
                     f"{name} exists already: upload a new version to it, or choose another name",
                     field="adapter.name",
                 )
+            check_adapter_quota(uow, name.tenant)
             uow.adapters.insert(name, base_model, **changes, now=self._now())
             created = find_adapter(uow, name)
             uow.audit.add(name.tenant, str(name), f"of base model {base_model}")

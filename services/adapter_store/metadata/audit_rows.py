@@ -1,12 +1,14 @@
 """Rows of the audit log: one for each change, written in the change's own transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from services.adapter_store.domain.actor import Actor
+from services.adapter_store.domain.audit_entry import AuditEntry
 from services.adapter_store.metadata.tables import audit_log
-from services.adapter_store.metadata.timestamps import to_us
+from services.adapter_store.metadata.timestamps import from_us, to_us
 
 
 class AuditRows:
@@ -27,3 +29,15 @@ class AuditRows:
             common = {"time_us": to_us(now), "actor": self._actor.name, "action": self._actor.action}
             self._connection.execute(insert(audit_log), [{**common, **row} for row in self._added])
             self._added.clear()
+
+    def page(self, tenant: str | None, before: int | None, limit: int) -> Sequence[AuditEntry]:
+        """Up to `limit` entries, newest first, of one tenant or of all."""
+        query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
+        if tenant is not None:
+            query = query.where(audit_log.c.tenant == tenant)
+        if before is not None:
+            query = query.where(audit_log.c.id < before)
+        return [
+            AuditEntry(row.id, from_us(row.time_us), row.actor, row.action, row.resource, row.detail)
+            for row in self._connection.execute(query)
+        ]

@@ -14,6 +14,8 @@ from services.adapter_store.metadata.blob_rows import BlobRows
 from services.adapter_store.metadata.change_rows import ChangeRows
 from services.adapter_store.metadata.lease_rows import LeaseRows
 from services.adapter_store.metadata.staged_file_rows import StagedFileRows
+from services.adapter_store.metadata.tenant_rows import TenantRows
+from services.adapter_store.metadata.token_rows import TokenRows
 from services.adapter_store.metadata.upload_rows import UploadRows
 from services.adapter_store.metadata.version_rows import VersionRows
 
@@ -47,6 +49,8 @@ class UnitOfWork:
         self.staged_files = StagedFileRows(connection)
         self.blobs = BlobRows(connection)
         self.leases = LeaseRows(connection)
+        self.tenants = TenantRows(connection)
+        self.tokens = TokenRows(connection)
         self.audit = AuditRows(connection, actor)
         self.changes = ChangeRows(connection)
         self._commit = commit

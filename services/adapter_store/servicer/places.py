@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from services.adapter_store.catalog.lookup import no_adapter, no_tenant
+from services.adapter_store.catalog.tokens import no_token
 from services.adapter_store.domain.names import parse_reference, parse_tenant, parse_tenant_or_all
 from services.adapter_store.store import Store
 from services.adapter_store.uploads.lookup import no_upload
@@ -29,6 +30,9 @@ class StorePlaces:
             case "upload":
                 tenant = await asyncio.to_thread(self._store.uploads.tenant_of, request.upload_id)
                 return Place(tenant or "", no_upload(request.upload_id))
+            case "token":
+                tenant = await asyncio.to_thread(self._store.tokens.tenant_of, request.token_id)
+                return Place(tenant or "", no_token(request.token_id))
             case "tenant or all" if not request.parent:
                 return None
             case "tenant or *":

@@ -1,9 +1,7 @@
 """AdapterStoreService: parses names, calls the catalog and uploads in threads, answers messages."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import grpc
+from collections.abc import AsyncIterator
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
@@ -15,35 +13,19 @@ from services.adapter_store.domain.names import (
     parse_version,
 )
 from services.adapter_store.servicer import transfer, wire
-from services.adapter_store.servicer.access_rules import RULES
+from services.adapter_store.servicer.access_rpcs import AccessRpcs
 from services.adapter_store.servicer.alias_rpcs import AliasRpcs
 from services.adapter_store.servicer.calling import Context
 from services.adapter_store.servicer.calling import actor_of as _actor
 from services.adapter_store.servicer.calling import call as _call
 from services.adapter_store.servicer.pages import fit_page
-from services.adapter_store.servicer.places import StorePlaces
 from services.adapter_store.servicer.upkeep import UpkeepRpcs
 from services.adapter_store.servicer.watches import Watches
 from services.adapter_store.store import Store
-from services.common.access_guard import AccessGuard, caller_of
-from services.common.gate import Gate
-
-SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
+from services.common.access_guard import caller_of
 
 
-def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> Callable[[], Awaitable[None]]:
-    """Registers the service of `store`, behind `gate`, with a server that has not started.
-
-    Returns how to drain it.
-    """
-    servicer = AdapterStoreServicer(store)
-    service = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
-    guard = AccessGuard(servicer, service, RULES, gate, StorePlaces(store))
-    pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
-    return servicer.drain
-
-
-class AdapterStoreServicer(AliasRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
+class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
     """One method an RPC; the protos say what each does and the domain raises what goes wrong."""
 
     def __init__(self, store: Store) -> None:

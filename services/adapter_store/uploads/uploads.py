@@ -16,6 +16,7 @@ from services.adapter_store.catalog.lookup import (
     find_version,
     lock_adapter,
 )
+from services.adapter_store.catalog.quotas import check_version_quotas
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_labels, check_range, check_text, quoted
@@ -236,6 +237,8 @@ class Uploads:
         )
 
     def _insert(self, uow: UnitOfWork, upload_id: str, request: _Request, stored: frozenset[str]) -> Upload:
+        # The tenant before the adapter: whoever locks both does it in this order.
+        check_version_quotas(uow, request.name.tenant, request.files)
         adapter = lock_adapter(uow, request.name)
         open_ids = uow.uploads.open_ids(adapter.id)
         if len(open_ids) >= MAX_OPEN_UPLOADS:

@@ -1,0 +1,122 @@
+"""Tenants without a server: defaults, compare-and-swap, and quotas at the moment something is made."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.adapter_store.domain.names import AdapterName
+from services.adapter_store.domain.tenant import Quotas, TrustedKey
+from services.adapter_store.domain.version import Lineage
+from services.common.errors import ServiceError
+from tests.adapter_files import BASE_MODEL, adapter_files, declared
+from tests.unit.adapter_store.conftest import NAME, publish
+
+KEY = TrustedKey("ci", b"k" * 32)
+
+
+def refused(call, *arguments):
+    with pytest.raises(ServiceError) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def limit(store, **quotas):
+    store.tenants.update("acme", "", {"quotas": Quotas(**quotas)})
+
+
+def start(store, request_id=""):
+    return store.uploads.start(NAME, declared(adapter_files()), {}, Lineage(), request_id)
+
+
+def test_a_tenant_is_there_as_soon_as_it_is_named(store):
+    view = store.tenants.get("nobody")
+    assert (view.tenant.quotas, view.tenant.etag, view.usage.adapters) == (Quotas(), "r0", 0)
+
+
+def test_updates_are_compare_and_swap(store):
+    first = store.tenants.update("acme", "r0", {"quotas": Quotas(max_adapters=2), "trusted_keys": [KEY]})
+    assert (first.tenant.etag, first.tenant.trusted_keys) == ("r1", (KEY,))
+    second = store.tenants.update("acme", "r1", {"require_signatures": True, "trusted_keys": []})
+    assert second.tenant.quotas.max_adapters == 2
+    assert (second.tenant.require_signatures, second.tenant.trusted_keys) == (True, ())
+    error = refused(store.tenants.update, "acme", "r1", {"require_signatures": False})
+    assert (error.reason, error.metadata["etag"]) == ("STALE_ETAG", "r2")
+    same = store.tenants.update("acme", "r2", {"require_signatures": True})
+    assert same.tenant.etag == "r2"
+    entries = store.audit_log.list("acme", 0, "").rows
+    assert [e.resource for e in entries[:2]] == ["tenants/acme"] * 2
+    assert "require_signatures True" in entries[0].detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"quotas": Quotas(max_bytes=-1)}, "tenant.quotas.max_bytes"),
+        ({"trusted_keys": [TrustedKey("ci", b"short")]}, "tenant.trusted_keys.public_key"),
+        ({"trusted_keys": [TrustedKey("C I", b"k" * 32)]}, "tenant.trusted_keys.key_id"),
+        ({"trusted_keys": [KEY, KEY]}, "tenant.trusted_keys.key_id"),
+        ({"trusted_keys": [TrustedKey(f"k{i}", b"k" * 32) for i in range(65)]}, "tenant.trusted_keys"),
+        ({"usage": None}, "update_mask"),
+    ],
+)
+def test_bad_changes(store, changes, field):
+    error = refused(store.tenants.update, "acme", "", changes)
+    assert (error.reason, error.field) == ("INVALID_FIELD", field)
+
+
+def test_usage_counts_shared_bytes_once(store):
+    files = adapter_files()
+    publish(store, files)
+    publish(store, files)
+    usage = store.tenants.get("acme").usage
+    assert (usage.adapters, usage.versions, usage.open_uploads) == (1, 2, 0)
+    assert usage.bytes == sum(len(data) for data in files.values())
+
+
+@pytest.mark.parametrize("quota", ["max_versions", "max_open_uploads"])
+def test_one_more_than_the_quota_is_refused_by_name(store, quota):
+    limit(store, **{quota: 1})
+    upload, _ = start(store)
+    error = refused(start, store)
+    assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert (error.metadata["quota"], error.retry_after_s is not None) == (quota, True)
+    assert quota in error.message
+    store.uploads.abort(upload.id)
+    start(store)
+
+
+def test_the_same_request_again_is_no_more(store):
+    limit(store, max_open_uploads=1, max_versions=1)
+    first, _ = start(store, "r1")
+    again, _ = start(store, "r1")
+    assert again.id == first.id
+
+
+def test_bytes_are_checked_before_they_flow(store):
+    size = sum(len(data) for data in adapter_files().values())
+    limit(store, max_bytes=size - 1)
+    assert refused(start, store).metadata["quota"] == "max_bytes"
+    limit(store, max_bytes=size)
+    publish(store)
+    publish(store)  # the same bytes again are none
+
+
+def test_adapters(store):
+    limit(store, max_adapters=1)
+    error = refused(store.adapters.create, AdapterName("acme", "two"), BASE_MODEL.name, "", "", {})
+    assert error.metadata["quota"] == "max_adapters"
+    store.adapters.create(AdapterName("beta", "two"), BASE_MODEL.name, "", "", {})
+
+
+def test_of_many_at_once_only_as_many_get_in_as_the_quota_allows(store):
+    limit(store, max_open_uploads=3)
+
+    def attempt(_: int) -> str:
+        try:
+            start(store)
+        except ServiceError as error:
+            return error.reason
+        return "started"
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(attempt, range(12))) == ["QUOTA_EXCEEDED"] * 9 + ["started"] * 3
