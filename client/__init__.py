@@ -3,6 +3,8 @@
 `from multilora import InferenceClient, StoreClient` is the same thing under the product's name.
 """
 
+from client.access import AuditEntry, CreatedToken, Quotas, Role, Tenant, TenantUsage, Token, TrustedKey
+from client.credentials import Credentials
 from client.errors import MultiloraError
 from client.events import Delta, Finished, FinishReason, Started, Timing, TokenLogprob, TokenLogprobs, Usage
 from client.generate_stream import GenerateStream, Generation
@@ -31,9 +33,12 @@ __all__ = [
     "AdapterVersion",
     "Alias",
     "AliasMove",
+    "AuditEntry",
     "BaseModel",
     "ChatMessage",
     "CollectGarbageResponse",
+    "CreatedToken",
+    "Credentials",
     "Delta",
     "FinishReason",
     "Finished",
@@ -46,15 +51,21 @@ __all__ = [
     "Model",
     "Module",
     "MultiloraError",
+    "Quotas",
     "Residency",
     "ResidentAdapter",
+    "Role",
     "SamplingParams",
     "Started",
     "Stats",
     "StoreClient",
+    "Tenant",
+    "TenantUsage",
     "Timing",
+    "Token",
     "TokenLogprob",
     "TokenLogprobs",
+    "TrustedKey",
     "UploadProgress",
     "Usage",
     "VersionFile",

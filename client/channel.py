@@ -1,7 +1,10 @@
 """Opens gRPC channels with the limits and the reconnect pace that both services expect."""
 
+from typing import cast
+
 import grpc
 
+from client.credentials import AuthorizedChannel, Credentials
 from client.errors import invalid
 
 DEFAULT_SERVER = "127.0.0.1:7000"
@@ -19,14 +22,21 @@ _OPTIONS = [
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A plaintext channel to HOST:PORT, or to a gRPC target such as `dns:///HOST:PORT`.
+def open_channel(address: str, credentials: Credentials | None = None) -> grpc.aio.Channel:
+    """A channel to HOST:PORT, or to a gRPC target such as `dns:///HOST:PORT`; plain text by default.
 
-    Connects when the first call is made. Raises MultiloraError for what can be no address.
+    Connects when the first call is made. Raises MultiloraError for what can be no address, and for
+    credentials that cannot be used there.
     """
     if not _is_address(address):
         raise invalid("address", f"{address!r} is no address: give HOST:PORT, for example {DEFAULT_SERVER}")
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    credentials = credentials or Credentials()
+    metadata, tls = credentials.metadata(address), credentials.channel_credentials()
+    if tls is None:
+        channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    else:
+        channel = grpc.aio.secure_channel(address, tls, options=_OPTIONS)
+    return cast(grpc.aio.Channel, AuthorizedChannel(channel, metadata))
 
 
 def _is_address(address: str) -> bool:

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from client.channel import DEFAULT_SERVER, open_channel
+from client.credentials import Credentials
 from client.errors import rpc_errors
 from client.generate_stream import GenerateStream
 from client.sampling import ChatMessage, SamplingParams, prompt_fields
@@ -22,9 +23,9 @@ class InferenceClient:
     Make it inside a running event loop. Every method raises MultiloraError.
     """
 
-    def __init__(self, address: str = DEFAULT_SERVER) -> None:
+    def __init__(self, address: str = DEFAULT_SERVER, credentials: Credentials | None = None) -> None:
         self.address = address
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, credentials)
         self._stub = InferenceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

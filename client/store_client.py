@@ -8,7 +8,9 @@ from typing import Any, Self
 import google_crc32c
 
 from client.channel import DEFAULT_STORE, open_channel
+from client.credentials import Credentials
 from client.errors import MultiloraError, rpc_errors
+from client.pages import PAGE_SIZE, pages
 from client.push import Push
 from client.registry import (
     Adapter,
@@ -21,24 +23,23 @@ from client.registry import (
     Lineage,
 )
 from client.signing import SigningKey
+from client.store_access import StoreAccess
 from client.upload import Progress, ignore_progress
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 
-_PAGE_SIZE = 1000
 
-
-class StoreClient:
+class StoreClient(StoreAccess):
     """A connection to one adapter store; use it as `async with StoreClient(address) as store`.
 
     Make it inside a running event loop. Names are full resource names or the short forms `acme/support`,
     `acme/support@3` and `acme/support@staging`. Every method raises MultiloraError.
     """
 
-    def __init__(self, address: str = DEFAULT_STORE) -> None:
+    def __init__(self, address: str = DEFAULT_STORE, credentials: Credentials | None = None) -> None:
         self.address = address
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, credentials)
         self._stub = AdapterStoreServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -68,8 +69,8 @@ class StoreClient:
 
     async def list_base_models(self) -> list[BaseModel]:
         """Every base model."""
-        pages = _pages(self._stub.ListBaseModels, pb.ListBaseModelsRequest(page_size=_PAGE_SIZE))
-        return [decode(BaseModel, each) async for page in pages for each in page.base_models]
+        found = pages(self._stub.ListBaseModels, pb.ListBaseModelsRequest(page_size=PAGE_SIZE))
+        return [decode(BaseModel, each) async for page in found for each in page.base_models]
 
     async def create_adapter(
         self,
@@ -99,8 +100,8 @@ class StoreClient:
     async def list_adapters(self, tenant: str = "") -> list[Adapter]:
         """Every adapter of a tenant, or of all tenants."""
         parent = f"tenants/{tenant}" if tenant and not tenant.startswith("tenants/") else tenant
-        pages = _pages(self._stub.ListAdapters, pb.ListAdaptersRequest(parent=parent, page_size=_PAGE_SIZE))
-        return [decode(Adapter, each) async for page in pages for each in page.adapters]
+        found = pages(self._stub.ListAdapters, pb.ListAdaptersRequest(parent=parent, page_size=PAGE_SIZE))
+        return [decode(Adapter, each) async for page in found for each in page.adapters]
 
     async def update_adapter(
         self,
@@ -160,8 +161,8 @@ class StoreClient:
 
     async def list_versions(self, adapter: str) -> list[AdapterVersion]:
         """Every version of an adapter, newest first."""
-        pages = _pages(self._stub.ListVersions, pb.ListVersionsRequest(parent=adapter, page_size=_PAGE_SIZE))
-        return [decode(AdapterVersion, each) async for page in pages for each in page.versions]
+        found = pages(self._stub.ListVersions, pb.ListVersionsRequest(parent=adapter, page_size=PAGE_SIZE))
+        return [decode(AdapterVersion, each) async for page in found for each in page.versions]
 
     async def resolve_version(self, name: str) -> AdapterVersion:
         """The ACTIVE version that `name` means now."""
@@ -207,9 +208,9 @@ class StoreClient:
 
     async def list_alias_history(self, name: str) -> list[AliasMove]:
         """Every move of an alias, newest first."""
-        request = pb.ListAliasHistoryRequest(name=name, page_size=_PAGE_SIZE)
-        pages = _pages(self._stub.ListAliasHistory, request)
-        return [decode(AliasMove, each) async for page in pages for each in page.moves]
+        request = pb.ListAliasHistoryRequest(name=name, page_size=PAGE_SIZE)
+        found = pages(self._stub.ListAliasHistory, request)
+        return [decode(AliasMove, each) async for page in found for each in page.moves]
 
     async def acquire_lease(
         self, lease_id: str, keys: Iterable[str], *, holder: str = "", ttl_s: int = 60
@@ -231,14 +232,3 @@ class StoreClient:
         request = pb.CollectGarbageRequest(dry_run=dry_run, min_age_s=min_age_s)
         with rpc_errors():
             return decode(CollectGarbageResponse, await self._stub.CollectGarbage(request))
-
-
-async def _pages(rpc: Any, request: Any) -> AsyncIterator[Any]:
-    """Every page of a list call, from `request`, whose page_token is overwritten."""
-    while True:
-        with rpc_errors():
-            response = await rpc(request)
-        yield response
-        if not response.next_page_token:
-            return
-        request.page_token = response.next_page_token

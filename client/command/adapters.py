@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from client.command.connection import open_store
 from client.command.options import STORE, AdapterName, Json, NoServer, Store, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
 from client.names import short_name
 from client.registry import Adapter, AdapterVersion
-from client.store_client import StoreClient
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def list_adapters(
     """
 
     async def work() -> list[Adapter]:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.list_adapters(tenant)
 
     adapters = wait(work())
@@ -69,7 +69,7 @@ def show(name: AdapterName, store: Store = STORE, server: NoServer = "", json: J
     """
 
     async def work() -> tuple[Adapter, list[AdapterVersion]] | AdapterVersion:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             # An alias is resolved; a number is looked up as it is, so that a disabled or failed one shows.
             if "@" in name and not name.rpartition("@")[2].isdigit():
                 return await client.resolve_version(name)

@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from client.command import adapters, bench, garbage, generation, keys, push, residency, services, versions
+from client.command import (
+    adapters,
+    audit,
+    bench,
+    connection,
+    garbage,
+    generation,
+    keys,
+    push,
+    residency,
+    services,
+    tenants,
+    tokens,
+    versions,
+)
 from client.errors import MultiloraError
 
 app = typer.Typer(
@@ -25,8 +39,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (services, push, adapters, versions, keys, garbage, generation, residency, bench):
+_PARTS = (
+    services,
+    push,
+    adapters,
+    versions,
+    keys,
+    garbage,
+    generation,
+    residency,
+    bench,
+    tokens,
+    tenants,
+    audit,
+)
+for part in _PARTS:
     part.add_to(app)
+connection.add_options(app)
 
 
 def main() -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.bench.load import Load, Loop, Popularity, parse_range
+from client.command.connection import open_server, open_store
 from client.command.options import SERVER, STORE, Json, Server, Store, wait
 from client.command.output import out_console
 from client.errors import MultiloraError, invalid
-from client.inference_client import InferenceClient
-from client.store_client import StoreClient
 
 if TYPE_CHECKING:
     from client.bench.benchmark import Result
@@ -94,7 +93,7 @@ async def _bench(
         message = f"bench needs the Python module {error.name}: pip install 'multilora[bench]'"
         raise MultiloraError("UNIMPLEMENTED", message) from None
 
-    async with InferenceClient(server) as client, StoreClient(store) as registry:
+    async with open_server(server) as client, open_store(store) as registry:
         names = await choose_adapters(client, registry, adapters, tenant, random)
         if not names:
             raise invalid("adapter", "name adapters with --adapter, --tenant or --random N")

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from client.command.connection import open_store
 from client.command.options import MAX_INT32, STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, size_text
 from client.registry import CollectGarbageResponse
-from client.store_client import StoreClient
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def gc(
     """
 
     async def work() -> CollectGarbageResponse:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.collect_garbage(dry_run=dry_run, min_age_s=min_age_s)
 
     found = wait(work())

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from client.command.connection import open_server
 from client.command.options import MAX_INT32, SERVER, Json, NoStore, Server, wait
 from client.command.output import print_json
 from client.events import Delta, Finished, Started
 from client.generate_stream import GenerateStream
-from client.inference_client import InferenceClient
 from client.names import short_name
 from client.sampling import ChatMessage, SamplingParams
 
@@ -83,7 +83,7 @@ def generate(
 
     async def work() -> None:
         async with (
-            InferenceClient(server) as client,
+            open_server(server) as client,
             client.generate(
                 adapter=adapter,
                 text=None if chat else text,

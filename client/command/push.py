@@ -7,12 +7,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from client.command.connection import open_store
 from client.command.keys import KeyId, SignKey, chosen_key
 from client.command.options import STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, size_text
 from client.names import short_name
 from client.registry import AdapterVersion, Lineage
-from client.store_client import StoreClient
 from client.upload import UploadProgress
 
 
@@ -47,7 +47,7 @@ def push(
 
     async def work() -> AdapterVersion:
         with UploadBars() as bars:
-            async with StoreClient(store) as client:
+            async with open_store(store) as client:
                 return await client.push(
                     directory,
                     adapter,

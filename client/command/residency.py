@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from client.command.connection import open_server
 from client.command.options import SERVER, AdapterName, Json, NoStore, Server, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
-from client.inference_client import InferenceClient
 from client.names import short_name
 from client.serving import Model, Residency, ResidentAdapter, Stats, Unloaded
 
@@ -36,7 +36,7 @@ def resident(server: Server = SERVER, store: NoStore = "", json: Json = False) -
     """List the adapters that a server holds or is bringing in."""
 
     async def work() -> list[ResidentAdapter]:
-        async with InferenceClient(server) as client:
+        async with open_server(server) as client:
             return await client.list_resident_adapters()
 
     adapters = wait(work())
@@ -78,7 +78,7 @@ def load(
     """
 
     async def work() -> ResidentAdapter:
-        async with InferenceClient(server) as client:
+        async with open_server(server) as client:
             return await client.load_adapter(name, tier=tier.residency, pin=pin)
 
     loaded = wait(work())
@@ -101,7 +101,7 @@ def unload(
     """
 
     async def work() -> Unloaded:
-        async with InferenceClient(server) as client:
+        async with open_server(server) as client:
             return await client.unload_adapter(name, tier=tier.residency)
 
     freed = wait(work())
@@ -118,7 +118,7 @@ def stats(server: Server = SERVER, store: NoStore = "", json: Json = False) -> N
     """Show a server's model and counters."""
 
     async def work() -> tuple[Model, Stats]:
-        async with InferenceClient(server) as client:
+        async with open_server(server) as client:
             return await client.get_model(), await client.get_stats()
 
     model, counters = wait(work())

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -23,16 +24,20 @@ def add_to(app: typer.Typer) -> None:
 
 def store(context: typer.Context) -> None:
     """Run the adapter store (see: multilora store --help)."""
-    _run("services.adapter_store.__main__", "adapter-store", context)
+    _run("services.adapter_store.__main__", "adapter-store", "multilora store", context.args)
 
 
 def serve(context: typer.Context) -> None:
     """Run the inference service (see: multilora serve --help)."""
-    _run("services.inference.__main__", "inference", context)
+    _run("services.inference.__main__", "inference", "multilora serve", context.args)
 
 
-def _run(module: str, extra: str, context: typer.Context) -> None:
-    prog = f"multilora {context.info_name}"
+def run_store(arguments: list[str]) -> NoReturn:
+    """Runs what the store's own program does besides serving, and exits as it does."""
+    _run("services.adapter_store.__main__", "adapter-store", "multilora store", arguments)
+
+
+def _run(module: str, extra: str, prog: str, arguments: list[str]) -> NoReturn:
     missing = [name for name in _REQUIREMENTS[extra] if importlib.util.find_spec(name) is None]
     if missing:
         print(
@@ -41,4 +46,4 @@ def _run(module: str, extra: str, context: typer.Context) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    raise typer.Exit(importlib.import_module(module).main(context.args, prog=prog))
+    raise typer.Exit(importlib.import_module(module).main(arguments, prog=prog))

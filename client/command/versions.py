@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from client.command.connection import open_store
 from client.command.options import MAX_INT64, STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, print_table, time_text
 from client.names import short_name
 from client.registry import AdapterVersion, Alias, AliasMove
-from client.store_client import StoreClient
 
 _VersionName = Annotated[str, typer.Argument(metavar="NAME", help="A version: acme/reverse@3.")]
 
@@ -45,11 +45,11 @@ def alias(
         raise typer.BadParameter(f"{name!r} names no alias: give {name}@production", param_hint="NAME")
 
     async def move(to_version: int) -> Alias:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.set_alias(name, to_version, expected_version=expect)
 
     async def history() -> list[AliasMove]:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.list_alias_history(name)
 
     if version is not None:
@@ -76,7 +76,7 @@ def disable(name: _VersionName, store: Store = STORE, server: NoServer = "", jso
     """
 
     async def work() -> AdapterVersion:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.disable_version(name)
 
     _print_state(wait(work()), json)
@@ -89,7 +89,7 @@ def enable(name: _VersionName, store: Store = STORE, server: NoServer = "", json
     """
 
     async def work() -> AdapterVersion:
-        async with StoreClient(store) as client:
+        async with open_store(store) as client:
             return await client.enable_version(name)
 
     _print_state(wait(work()), json)

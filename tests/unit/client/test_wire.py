@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from client import events, registry, serving
+from client import access, events, registry, serving
 from client.events import Finished, FinishReason
 from client.registry import Adapter, AdapterVersion, VersionState
 from client.serving import ResidentAdapter, Stats
@@ -14,7 +14,7 @@ from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as store_pb
 from protos.multilora.v1 import inference_pb2 as inference_pb
 
-RENAMED = {"Unloaded": "UnloadAdapterResponse"}
+RENAMED = {"Unloaded": "UnloadAdapterResponse", "CreatedToken": "CreateTokenResponse"}
 
 
 def values_of(module):
@@ -33,8 +33,11 @@ def enums_of(module):
     ]
 
 
+MODULES = (access, events, registry, serving)
+
+
 @pytest.mark.parametrize(
-    ("value", "name"), [*values_of(events), *values_of(serving), *values_of(registry)], ids=lambda v: str(v)
+    ("value", "name"), [pair for module in MODULES for pair in values_of(module)], ids=lambda v: str(v)
 )
 def test_every_value_has_exactly_the_fields_of_its_message(value, name):
     name = RENAMED.get(name, name)
@@ -43,7 +46,7 @@ def test_every_value_has_exactly_the_fields_of_its_message(value, name):
     decode(value, message())
 
 
-@pytest.mark.parametrize("kind", [*enums_of(events), *enums_of(serving), *enums_of(registry)])
+@pytest.mark.parametrize("kind", [kind for module in MODULES for kind in enums_of(module)])
 def test_every_enum_has_exactly_the_names_of_the_wire(kind):
     wire = getattr(store_pb, kind.__name__, None) or getattr(inference_pb, kind.__name__)
     assert list(kind.__members__) == wire.keys()
