@@ -15,11 +15,11 @@ import torch
 PACKAGES = ("torch", "triton", "safetensors", "numpy", "grpcio")
 
 
-def describe(device: torch.device, known_commit: str) -> dict[str, Any]:
+def describe(device: torch.device, known_commit: str, program: str = "benchmarks.gpu") -> dict[str, Any]:
     """Everything that somebody needs to take the same figures again; `known_commit` "" asks git."""
     described: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
         "commit": known_commit or commit(),
         "device": "cpu",
         "cpu_cores": os.cpu_count(),

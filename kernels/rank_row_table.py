@@ -4,33 +4,15 @@ Legend: N adapters the table has room for, W sites, J tiles a matrix at most. Mu
 owns the pool's pages or how weights get there.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from kernels.lora_site import TILE_ROWS, LoraSite, tile_rows
+from kernels.table_row import NO_TILE, SiteRows, TableRow, TableShape
 
-NO_TILE = -1
-
-
-@dataclass(frozen=True, slots=True)
-class SiteRows:
-    """One adapter's weights at one site: y += scale * (x A^T) B, then DoRA's column factor.
-
-    Offsets are in elements from the start of the pool. Tile j of A holds rank rows
-    j*a_rows .. of width in_features; tile j of B holds rank rows of B transposed, of width
-    out_features. `dora_offset` is one row of out_features: m/||W + scale*BA|| - 1 per output
-    column, or NO_TILE.
-    """
-
-    site: int
-    rank: int
-    scale: float
-    a_offsets: tuple[int, ...]
-    b_offsets: tuple[int, ...]
-    dora_offset: int = NO_TILE
+__all__ = ["NO_TILE", "RankRowTable", "SiteRows", "TableRow", "TableShape"]
 
 
 class RankRowTable:
@@ -57,12 +39,14 @@ class RankRowTable:
         self.ranks_NW = torch.zeros(shape, dtype=torch.int32, device=device)
         self.scales_NW = torch.zeros(shape, dtype=torch.float32, device=device)
         self.dora_offsets_NW = torch.full(shape, NO_TILE, dtype=torch.int64, device=device)
-        self._rows: list[dict[int, SiteRows]] = [{} for _ in range(num_adapters)]
+        self.row_shape = TableShape(len(sites), max_tiles)
+        self._rows: list[Mapping[int, SiteRows]] = [{} for _ in range(num_adapters)]
         self._max_ranks = [0] * num_adapters
         self._generations = [0] * num_adapters
+        self._empty = self.row_shape.row(())
         self.num_writes = 0
 
-    def rows(self, adapter_index: int) -> dict[int, SiteRows]:
+    def rows(self, adapter_index: int) -> Mapping[int, SiteRows]:
         """This adapter's rows by site index; sites it does not touch are absent."""
         return self._rows[adapter_index]
 
@@ -75,24 +59,20 @@ class RankRowTable:
         return max((self._max_ranks[index] for index in adapter_indices), default=0)
 
     def write(self, adapter_index: int, rows: Sequence[SiteRows]) -> None:
-        """Replaces all that the table says of `adapter_index`, in one host-to-device copy a tensor."""
-        offsets = torch.full_like(self.offsets_NW2J[0], NO_TILE, device="cpu")
-        ranks = torch.zeros(len(self.sites), dtype=torch.int32)
-        scales = torch.zeros(len(self.sites), dtype=torch.float32)
-        dora = torch.full((len(self.sites),), NO_TILE, dtype=torch.int64)
-        for row in rows:
-            offsets[row.site, 0, : len(row.a_offsets)] = torch.tensor(row.a_offsets)
-            offsets[row.site, 1, : len(row.b_offsets)] = torch.tensor(row.b_offsets)
-            ranks[row.site], scales[row.site], dora[row.site] = row.rank, row.scale, row.dora_offset
-        self.offsets_NW2J[adapter_index].copy_(offsets)
-        self.ranks_NW[adapter_index].copy_(ranks)
-        self.scales_NW[adapter_index].copy_(scales)
-        self.dora_offsets_NW[adapter_index].copy_(dora)
-        self._rows[adapter_index] = {row.site: row for row in rows}
-        self._max_ranks[adapter_index] = max((row.rank for row in rows), default=0)
+        """Replaces all that the table says of `adapter_index`."""
+        self.put(adapter_index, self.row_shape.row(rows))
+
+    def put(self, adapter_index: int, row: TableRow) -> None:
+        """The same with a row of `row_shape` made before: one host-to-device copy a tensor."""
+        self.offsets_NW2J[adapter_index].copy_(row.offsets_W2J)
+        self.ranks_NW[adapter_index].copy_(row.ranks_W)
+        self.scales_NW[adapter_index].copy_(row.scales_W)
+        self.dora_offsets_NW[adapter_index].copy_(row.dora_offsets_W)
+        self._rows[adapter_index] = row.rows
+        self._max_ranks[adapter_index] = row.max_rank
         self.num_writes += 1
         self._generations[adapter_index] = self.num_writes
 
     def clear(self, adapter_index: int) -> None:
         """Forgets `adapter_index`; its tiles may be overwritten afterwards."""
-        self.write(adapter_index, ())
+        self.put(adapter_index, self._empty)

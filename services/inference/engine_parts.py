@@ -20,7 +20,7 @@ from kernels.lora_site import LoraSite
 from kernels.rank_row_table import RankRowTable
 from kernels.segments import BASE
 from services.inference.adapters.fetcher import FileReader
-from services.inference.adapters.io import AdapterIo, Completion
+from services.inference.adapters.io import AdapterIo, Completion, IoSizes
 from services.inference.adapters.residency import Residency
 from services.inference.batch import Slice
 from services.inference.engine import Engine, Runner
@@ -43,6 +43,8 @@ DEFAULT_CPU_POOL_BYTES = 256 << 20
 # Left on a GPU for activations, kernels' scratch and the allocator when the pool takes the rest.
 CUDA_RESERVE_SHARE = 0.1
 MAX_TABLE_ROWS = 2048
+# More gain nothing: reading and hashing are then as fast as what cannot be shared out.
+MAX_PACK_THREADS = 8
 
 LoadWeights = Callable[[Path, ModelConfig, torch.dtype, torch.device], Weights]
 
@@ -130,8 +132,7 @@ def _assemble(
             table,
             reader,
             cache_dir=cache_dir,
-            disk_cache_bytes=settings.disk_cache_bytes,
-            fetch_threads=settings.fetch_threads,
+            sizes=_io_sizes(settings),
             base_weight=decoder.site_weight,
             post=post,
         )
@@ -147,6 +148,24 @@ def _assemble(
             max_queue=settings.max_queue,
         )
         return engine, stack.pop_all().close
+
+
+def pack_threads() -> int:
+    """Threads that share the checking and packing of an adapter: half of the cores, at most 8.
+
+    The loop, the front end and the model's own threads go on meanwhile.
+    """
+    return max(1, min(MAX_PACK_THREADS, (os.cpu_count() or 2) // 2))
+
+
+def _io_sizes(settings: Settings) -> IoSizes:
+    return IoSizes(
+        disk_cache_bytes=settings.disk_cache_bytes,
+        host_cache_bytes=settings.host_cache_bytes,
+        store_threads=settings.fetch_threads,
+        disk_threads=settings.disk_threads,
+        pack_threads=pack_threads(),
+    )
 
 
 def pool_shape(

@@ -36,7 +36,8 @@ class Settings:
     max_batch_tokens: int = setting(2048, help="tokens of one step, prefill and decode together")
     max_batch_requests: int = setting(256, help="requests that run at once")
     max_queue: int = setting(1024, help="requests that may wait; more are refused with RESOURCE_EXHAUSTED")
-    fetch_threads: int = setting(4, help="adapters fetched at once")
+    fetch_threads: int = setting(4, help="adapters fetched from the store at once")
+    disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
     drain_grace_s: float = setting(30.0, help="how long running streams may go on after SIGTERM")
     log_level: str = setting("info", help="least level logged", choices=("debug", "info", "warning", "error"))
@@ -52,6 +53,7 @@ class Settings:
             "max_batch_requests",
             "max_queue",
             "fetch_threads",
+            "disk_threads",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")

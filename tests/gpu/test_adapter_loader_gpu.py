@@ -5,6 +5,8 @@ import queue
 import pytest
 import torch
 
+from kernels.table_row import TableShape
+from services.inference.adapters.host_arena import HostPages
 from services.inference.adapters.loader import Loader
 from services.inference.adapters.packing import PackedAdapter
 from services.inference.request import AdapterKey
@@ -15,14 +17,14 @@ DELAY_CYCLES = 200_000_000
 
 def packed(value):
     pages_PE = torch.full((3, PAGE_ELEMENTS), value, dtype=torch.bfloat16, pin_memory=True)
-    return PackedAdapter(AdapterKey(f"{value}"), 8, pages_PE, ())
+    return PackedAdapter(AdapterKey(f"{value}"), 8, HostPages((0, 1, 2), tuple(pages_PE)), ())
 
 
 @pytest.fixture
 def rig():
     pool_PE = torch.zeros(NUM_PAGES, PAGE_ELEMENTS, dtype=torch.bfloat16, device="cuda")
     posted = queue.SimpleQueue()
-    loader = Loader(pool_PE, posted.put)
+    loader = Loader(pool_PE, TableShape(1, 1), posted.put)
     yield pool_PE, posted, loader
     loader.close()
 

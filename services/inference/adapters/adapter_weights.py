@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kernels.lora_site import LoraSite
 from services.common.errors import Code, Reason, ServiceError
-from services.inference.adapters.peft_config import PeftConfig, invalid, read_peft_config, unsupported
+from services.inference.adapters.finite import is_finite
+from services.inference.adapters.peft_config import PeftConfig, invalid, parse_peft_config, unsupported
+from services.inference.adapters.read_buffers import Bytes
+from services.inference.adapters.safetensors_view import view_tensors
+from services.inference.adapters.workers import Workers
 from services.inference.model.sites import EMBED_TOKENS, LM_HEAD
 
 CONFIG_FILE = "adapter_config.json"
@@ -78,14 +82,26 @@ class AdapterWeights:
 
 
 def read_adapter_weights(directory: Path, sites: Sequence[LoraSite], max_rank: int) -> AdapterWeights:
-    """Reads the two files in `directory`.
+    """Reads the two files in `directory`, which nobody checked; otherwise as `parse_adapter_weights`."""
+    contents = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        try:
+            contents.append(np.fromfile(directory / name, dtype=np.uint8))
+        except OSError as error:
+            raise invalid(name, f"cannot be read: {error}") from error
+    return parse_adapter_weights(contents[0], contents[1], sites, max_rank, Workers(1))
+
+
+def parse_adapter_weights(
+    config_file: Bytes, weights_file: Bytes, sites: Sequence[LoraSite], max_rank: int, workers: Workers
+) -> AdapterWeights:
+    """What the bytes of the two files say; the tensors are views of `weights_file`.
 
     Raises ServiceError naming the tensor or key that is wrong, unknown or not served.
     """
-    config = read_peft_config(directory / CONFIG_FILE)
-    by_module = _by_module(
-        _read_tensors(directory / WEIGHTS_FILE), {_module_path(site): site for site in sites}
-    )
+    config = parse_peft_config(config_file.tobytes(), CONFIG_FILE)
+    tensors = _view_tensors(weights_file)
+    by_module = _by_module(tensors, {_module_path(site): site for site in sites})
     weights: list[SiteWeights] = []
     base_copies: list[BaseCopy] = []
     for site in sites:
@@ -96,15 +112,22 @@ def read_adapter_weights(directory: Path, sites: Sequence[LoraSite], max_rank: i
             weights.append(_site_weights(site, found, config, max_rank))
     if not weights:
         raise invalid(WEIGHTS_FILE, "has no LoRA weights")
+    _check_finite(tensors, workers)
     return AdapterWeights(tuple(weights), tuple(base_copies))
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _view_tensors(weights_file: Bytes) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise invalid(path.name, f"cannot be read: {error}") from error
+        return view_tensors(weights_file)
+    except ValueError as error:
+        raise invalid(WEIGHTS_FILE, f"cannot be read: {error}") from error
+
+
+def _check_finite(tensors: dict[str, Tensor], workers: Workers) -> None:
+    are_finite = workers.map(is_finite, tuple(tensors.values()))
+    for name, finite in zip(tensors, are_finite, strict=True):
+        if not finite:
+            raise invalid(name, "has NaN or infinite values")
 
 
 def _by_module(tensors: dict[str, Tensor], modules: dict[str, LoraSite]) -> dict[str, Named]:
@@ -116,8 +139,6 @@ def _by_module(tensors: dict[str, Tensor], modules: dict[str, LoraSite]) -> dict
             raise invalid(name, f"is there twice, also as {named[role][0]}")
         if tensor.dtype not in _DTYPES:
             raise unsupported(name, f"{tensor.dtype} is not served; save as float32, float16 or bfloat16")
-        if not bool(torch.isfinite(tensor).all()):
-            raise invalid(name, "has NaN or infinite values")
         named[role] = (name, tensor)
     return by_module
 

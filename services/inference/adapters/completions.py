@@ -4,7 +4,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 
-from kernels.rank_row_table import SiteRows
+from kernels.table_row import TableRow
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.io_orders import FetchSource
 from services.inference.request import AdapterKey
@@ -32,10 +32,10 @@ class FetchFailed:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The weights lie in the pool; `rows` is what the table is to say of them."""
+    """The weights lie in the pool; `row` is what the table is to say of them."""
 
     key: AdapterKey
-    rows: tuple[SiteRows, ...]
+    row: TableRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,27 @@
 """Brings an adapter into the host cache: files from disk or the store, checked, parsed, packed.
 
-Must not know residency, the pool or gRPC: a FileReader reads from the store.
+What is on disk is read by threads of its own, so that no number of slow downloads holds it up. Must not
+know residency, the pool or gRPC: a FileReader reads from the store.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Protocol
 
 from kernels.lora_site import LoraSite
 from services.common.errors import Code, Reason, ServiceError
-from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE, read_adapter_weights
+from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE, parse_adapter_weights
 from services.inference.adapters.completions import Fetched, FetchFailed, defect
 from services.inference.adapters.disk_cache import DiskCache
 from services.inference.adapters.host_cache import HostCache
 from services.inference.adapters.io_orders import FetchSource
-from services.inference.adapters.packing import BaseWeight, PackedAdapter, PageShape, pack
+from services.inference.adapters.packing import BaseWeight, pack
 from services.inference.adapters.peft_config import invalid
+from services.inference.adapters.read_buffers import Bytes
+from services.inference.adapters.workers import Workers
 from services.inference.request import AdapterFile, ResolvedAdapter
 
 
@@ -25,7 +29,7 @@ class FileReader(Protocol):
     """Reads one file of a version from where adapters are kept."""
 
     def read(self, version_name: str, file: AdapterFile, to: Path, cancelled: Callable[[], bool]) -> None:
-        """Writes the file, whole and checked against its sha256, to `to`. Raises ServiceError."""
+        """Writes the whole file to `to`. Raises ServiceError."""
         ...
 
     def close(self) -> None:
@@ -34,7 +38,7 @@ class FileReader(Protocol):
 
 
 class Fetcher:
-    """`num_threads` fetches at once; a slow one holds up its own thread only.
+    """`store_threads` downloads and `disk_threads` reads at once; a slow one holds up its own thread only.
 
     The same adapter is not submitted again before its Fetched or FetchFailed was posted.
     """
@@ -44,38 +48,41 @@ class Fetcher:
         reader: FileReader,
         disk_cache: DiskCache,
         host_cache: HostCache,
+        workers: Workers,
         *,
         sites: Sequence[LoraSite],
         max_rank: int,
-        shape: PageShape,
         base_weight: BaseWeight,
-        num_threads: int,
+        store_threads: int,
+        disk_threads: int,
         post: Callable[[Fetched | FetchFailed], None],
     ) -> None:
         self._reader = reader
         self._disk_cache = disk_cache
         self._host_cache = host_cache
+        self._workers = workers
         self._sites = tuple(sites)
         self._max_rank = max_rank
-        self._shape = shape
         self._base_weight = base_weight
         self._post = post
         self._closing = Event()
-        self._threads = ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="fetch")
+        self._store_threads = ThreadPoolExecutor(store_threads, thread_name_prefix="fetch")
+        self._disk_threads = ThreadPoolExecutor(disk_threads, thread_name_prefix="disk")
 
     def submit(self, adapter: ResolvedAdapter) -> None:
         """Starts fetching; Fetched or FetchFailed is posted when it is over."""
-        self._threads.submit(self._fetch, adapter)
+        self._disk_threads.submit(self._guarded, self._from_disk, adapter)
 
     def close(self) -> None:
         """Ends the fetches that run and drops the others; nothing half-written stays."""
         self._closing.set()
         self._reader.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._disk_threads.shutdown(wait=True, cancel_futures=True)
+        self._store_threads.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, adapter: ResolvedAdapter) -> None:
+    def _guarded(self, fetch: Callable[[ResolvedAdapter], Fetched | None], adapter: ResolvedAdapter) -> None:
         try:
-            packed, source = self._packed(adapter)
+            fetched = fetch(adapter)
         except ServiceError as error:
             self._post(FetchFailed(adapter.key, error))
         except OSError as error:
@@ -83,16 +90,32 @@ class Fetcher:
         except Exception as error:
             self._post(FetchFailed(adapter.key, defect(f"fetching {adapter.version_name}", error)))
         else:
-            self._host_cache.put(packed)
-            self._post(Fetched(adapter.key, packed.num_pages, packed.num_bytes, source))
+            if fetched is not None:
+                self._post(fetched)
+                # Nobody waits for this; if memory is short, the fetch that needs it says so.
+                with suppress(MemoryError):
+                    self._host_cache.arena.prepare()
 
-    def _packed(self, adapter: ResolvedAdapter) -> tuple[PackedAdapter, FetchSource]:
+    def _from_disk(self, adapter: ResolvedAdapter) -> Fetched | None:
+        with self._disk_cache.open(adapter.key, _needed_files(adapter)) as contents:
+            if contents is not None:
+                return self._packed(adapter, contents, FetchSource.DISK)
+        self._store_threads.submit(self._guarded, self._from_store, adapter)
+        return None
+
+    def _from_store(self, adapter: ResolvedAdapter) -> Fetched:
         def fill(file: AdapterFile, to: Path) -> None:
             self._reader.read(adapter.version_name, file, to, self._closing.is_set)
 
-        with self._disk_cache.open(adapter.key, _needed_files(adapter), fill) as (directory, source):
-            weights = read_adapter_weights(directory, self._sites, self._max_rank)
-            return pack(adapter.key, weights, self._shape, self._base_weight), source
+        with self._disk_cache.fill(adapter.key, _needed_files(adapter), fill) as contents:
+            return self._packed(adapter, contents, FetchSource.STORE)
+
+    def _packed(self, adapter: ResolvedAdapter, contents: Sequence[Bytes], source: FetchSource) -> Fetched:
+        config_file, weights_file = contents
+        weights = parse_adapter_weights(config_file, weights_file, self._sites, self._max_rank, self._workers)
+        packed = pack(adapter.key, weights, self._host_cache.arena, self._base_weight, self._workers)
+        self._host_cache.put(packed)
+        return Fetched(adapter.key, packed.num_pages, packed.num_bytes, source)
 
 
 def _needed_files(adapter: ResolvedAdapter) -> list[AdapterFile]:

@@ -8,19 +8,38 @@ Must not know requests or policy.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernels.rank_row_table import RankRowTable
 from services.inference.adapters.completions import Completion, Fetched, FetchFailed, Loaded, LoadFailed
 from services.inference.adapters.disk_cache import DiskCache
 from services.inference.adapters.fetcher import Fetcher, FileReader
+from services.inference.adapters.host_arena import HostArena
 from services.inference.adapters.host_cache import HostCache
 from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, Io, Load
 from services.inference.adapters.loader import Loader
-from services.inference.adapters.packing import BaseWeight, PageShape
+from services.inference.adapters.packing import BaseWeight
+from services.inference.adapters.read_buffers import ReadBuffers
 from services.inference.adapters.residency import Residency
+from services.inference.adapters.workers import Workers
 
-__all__ = ["AdapterIo", "Completion", "FetchFailed", "Fetched", "LoadFailed", "Loaded"]
+__all__ = ["AdapterIo", "Completion", "FetchFailed", "Fetched", "IoSizes", "LoadFailed", "Loaded"]
+
+
+# A larger file is read into memory of its own: an adapter of rank 64 for a model of 70 billion parameters.
+MAX_KEPT_BUFFER_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IoSizes:
+    """Bounds and threads; `pack_threads` share each adapter's checking and packing."""
+
+    disk_cache_bytes: int
+    host_cache_bytes: int
+    store_threads: int
+    disk_threads: int
+    pack_threads: int
 
 
 class AdapterIo:
@@ -33,27 +52,33 @@ class AdapterIo:
         reader: FileReader,
         *,
         cache_dir: Path,
-        disk_cache_bytes: int,
-        fetch_threads: int,
+        sizes: IoSizes,
         base_weight: BaseWeight,
         post: Callable[[Completion], None],
     ) -> None:
         self._residency = residency
         self._table = table
-        self._host_cache = HostCache()
         pool_PE = table.pool_E.view(-1, table.page_elements)
-        self._loader = Loader(pool_PE, post)
+        arena = HostArena(table.page_elements, pool_PE.dtype, sizes.host_cache_bytes, pinned=pool_PE.is_cuda)
+        self._workers = Workers(sizes.pack_threads)
+        self._disk_cache = DiskCache(
+            cache_dir, sizes.disk_cache_bytes, self._workers, ReadBuffers(MAX_KEPT_BUFFER_BYTES)
+        )
+        self._host_cache = HostCache(arena)
+        self._loader = Loader(pool_PE, table.row_shape, post)
         self._fetcher = Fetcher(
             reader,
-            DiskCache(cache_dir, disk_cache_bytes),
+            self._disk_cache,
             self._host_cache,
+            self._workers,
             sites=table.sites,
             max_rank=table.max_rank,
-            shape=PageShape(table.page_elements, table.pool_E.dtype, pinned=table.pool_E.is_cuda),
             base_weight=base_weight,
-            num_threads=fetch_threads,
+            store_threads=sizes.store_threads,
+            disk_threads=sizes.disk_threads,
             post=post,
         )
+        arena.prepare()
 
     def execute(self, io: Sequence[Io]) -> None:
         """Starts `io`, in order; returns at once."""
@@ -75,8 +100,8 @@ class AdapterIo:
                 return self._residency.on_fetched(key, num_pages, host_bytes, source)
             case FetchFailed(key, error):
                 return self._residency.on_fetch_failed(key, error)
-            case Loaded(key, rows):
-                self._table.write(self._residency.adapter_index(key), rows)
+            case Loaded(key, row):
+                self._table.put(self._residency.adapter_index(key), row)
                 return self._residency.on_loaded(key)
             case LoadFailed(key, error):
                 return self._residency.on_load_failed(key, error)
@@ -85,6 +110,8 @@ class AdapterIo:
         """Ends all threads; what they had under way is dropped."""
         self._fetcher.close()
         self._loader.close()
+        self._workers.close()
+        self._disk_cache.close()
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless the host cache holds what residency says it does.
@@ -92,4 +119,5 @@ class AdapterIo:
         To be called when no completion is on its way.
         """
         held = {info.key for info in self._residency.info() if info.host_bytes}
+        self._host_cache.check_integrity()
         assert self._host_cache.keys() == held, "host copies that residency does not know of, or the reverse"

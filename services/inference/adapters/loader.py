@@ -1,7 +1,8 @@
 """Copies packed adapters into pages of the pool, off the engine's loop.
 
-Legend: P pages of the pool, E elements of a page. Must not know residency or the table: the engine's
-loop writes the table's row when `Loaded` arrives, so nobody sees an adapter that is half there.
+Legend: P pages of the pool, E elements of a page. Must not know residency or the table: it makes the
+table's row, and the engine's loop writes it when `Loaded` arrives, so nobody sees an adapter that is half
+there.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from kernels.table_row import TableShape
 from services.inference.adapters.completions import Loaded, LoadFailed, defect
 from services.inference.adapters.packing import PackedAdapter, place
 
@@ -22,8 +24,11 @@ class Loader:
     done, so that only later steps read the new bytes.
     """
 
-    def __init__(self, pool_PE: Tensor, post: Callable[[Loaded | LoadFailed], None]) -> None:
+    def __init__(
+        self, pool_PE: Tensor, row_shape: TableShape, post: Callable[[Loaded | LoadFailed], None]
+    ) -> None:
         self._pool_PE = pool_PE
+        self._row_shape = row_shape
         self._post = post
         self._stream: torch.cuda.Stream | None = None
         if pool_PE.is_cuda:
@@ -44,11 +49,12 @@ class Loader:
 
     def _load(self, packed: PackedAdapter, pages: tuple[int, ...], launched: torch.cuda.Event | None) -> None:
         try:
+            row = self._row_shape.row(place(packed, pages))
             self._copy_after(launched, packed, pages)
         except Exception as error:
             self._post(LoadFailed(packed.key, defect(f"loading adapter {packed.key[:12]}", error)))
         else:
-            self._post(Loaded(packed.key, place(packed, pages)))
+            self._post(Loaded(packed.key, row))
 
     def _copy_after(
         self, launched: torch.cuda.Event | None, packed: PackedAdapter, pages: tuple[int, ...]
@@ -62,5 +68,5 @@ class Loader:
                 self._stream.synchronize()
 
     def _copy(self, packed: PackedAdapter, pages: tuple[int, ...]) -> None:
-        for index, page in enumerate(pages):
-            self._pool_PE[page].copy_(packed.pages_PE[index], non_blocking=True)
+        for tensor_E, page in zip(packed.pages.tensors_E, pages, strict=True):
+            self._pool_PE[page].copy_(tensor_E, non_blocking=True)

@@ -89,13 +89,23 @@ def _by_pattern(pattern: Mapping[str, T], module: str, default: T) -> T:
 def read_peft_config(path: Path) -> PeftConfig:
     """Reads `path`. Raises ServiceError naming the key that is wrong or not served."""
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise invalid(path.name, f"is larger than {MAX_CONFIG_BYTES} bytes")
-        raw = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
         raise invalid(path.name, f"cannot be read: {error}") from error
+    return parse_peft_config(content, path.name)
+
+
+def parse_peft_config(content: bytes, name: str) -> PeftConfig:
+    """What the bytes of the config file `name` say. Raises as `read_peft_config`."""
+    if len(content) > MAX_CONFIG_BYTES:
+        raise invalid(name, f"is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        raw = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise invalid(name, f"cannot be read: {error}") from error
     if not isinstance(raw, dict):
-        raise invalid(path.name, "must be a JSON object")
+        raise invalid(name, "must be a JSON object")
     _refuse_unsupported(raw)
     return PeftConfig(
         r=_positive_int(raw.get("r"), "r"),

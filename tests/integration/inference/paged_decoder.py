@@ -12,7 +12,9 @@ from kernels.choose import make_sgmv
 from kernels.rank_row_table import RankRowTable
 from kernels.segments import BASE
 from services.inference.adapters.adapter_weights import read_adapter_weights
-from services.inference.adapters.packing import PageShape, pack, place
+from services.inference.adapters.host_arena import HostArena
+from services.inference.adapters.packing import pack, place
+from services.inference.adapters.workers import Workers
 from services.inference.batch import Slice, make_batch
 from services.inference.model.config import read_config
 from services.inference.model.decoder import Decoder
@@ -49,14 +51,15 @@ class PagedDecoder:
         self.decoder = Decoder(self.config, weights, self.pool_E, PAGE_TOKENS, make_sgmv(self.table))
         self._free = list(range(NUM_PAGES))
         random.Random(0).shuffle(self._free)
-        self._shape = PageShape(elements, dtype)
+        self._arena = HostArena(elements, dtype, self.pool_E.nbytes)
 
     def load_adapter(self, directory: Path, adapter_index: int) -> None:
         """Packs the adapter in `directory` and copies it into pages, as a loader does."""
         weights = read_adapter_weights(directory, self.table.sites, MAX_RANK)
-        packed = pack(AdapterKey(directory.name), weights, self._shape, self.decoder.site_weight)
+        packed = pack(AdapterKey(directory.name), weights, self._arena, self.decoder.site_weight, Workers(1))
         pages = self.take_pages(packed.num_pages)
-        self.pool_E.view(NUM_PAGES, -1)[pages] = packed.pages_PE.to(self.device)
+        self.pool_E.view(NUM_PAGES, -1)[pages] = torch.stack(packed.pages.tensors_E).to(self.device)
+        self._arena.give_back(packed.pages)
         self.table.write(adapter_index, place(packed, pages))
 
     def take_pages(self, num_pages: int) -> list[int]:

@@ -5,7 +5,6 @@ import queue
 import shutil
 
 import pytest
-import torch
 
 from client import StoreClient
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
@@ -14,14 +13,11 @@ from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import OpenGate
 from services.common.server import Server
 from services.inference.adapters.completions import Fetched, FetchFailed
-from services.inference.adapters.disk_cache import DiskCache
-from services.inference.adapters.fetcher import Fetcher
-from services.inference.adapters.host_cache import HostCache
 from services.inference.adapters.io_orders import FetchSource
-from services.inference.adapters.packing import PageShape
 from services.inference.adapters.store_client import AsyncStoreClient, StoreReader
 from services.inference.model.config import ModelConfig, RopeConfig
 from services.inference.model.sites import lora_sites
+from tests.unit.inference.adapters.fetch_parts import FetchParts
 from tests.unit.inference.adapters.lora_files import Q0, linear, write
 
 CONFIG = ModelConfig(
@@ -52,24 +48,16 @@ class Stage:
         self.blob_dir = blob_dir
         self.posted = queue.SimpleQueue()
         self.cache_dir = tmp_path / "cache"
-        self.fetcher = Fetcher(
-            StoreReader(address),
-            DiskCache(self.cache_dir, 1 << 20),
-            HostCache(),
-            sites=lora_sites(CONFIG),
-            max_rank=64,
-            shape=PageShape(256, torch.float32),
-            base_weight=lambda site: torch.ones(site.out_features, site.in_features),
-            num_threads=2,
-            post=self.posted.put,
+        self.parts = FetchParts(
+            StoreReader(address), self.cache_dir, self.posted.put, lora_sites(CONFIG), chunk_bytes=1 << 20
         )
 
     async def fetch(self, adapter):
-        self.fetcher.submit(adapter)
+        self.parts.fetcher.submit(adapter)
         return await asyncio.to_thread(self.posted.get, timeout=10)
 
     async def close(self):
-        await asyncio.to_thread(self.fetcher.close)
+        await asyncio.to_thread(self.parts.close)
         await self.client.close()
         await self.publisher.close()
 

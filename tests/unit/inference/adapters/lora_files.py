@@ -64,6 +64,7 @@ class DirectoryReader:
         self.errors: dict[str, Exception] = {}
         self.reads: list[str] = []
         self.is_closed = False
+        self.began = threading.Event()
 
     def add(self, directory: Path, name: str = "a") -> ResolvedAdapter:
         adapter = resolved(directory, name)
@@ -72,6 +73,7 @@ class DirectoryReader:
 
     def read(self, version_name, file, to, cancelled):
         self.reads.append(f"{version_name.split('/')[3]}/{file.path}")
+        self.began.set()
         if version_name in self.gates:
             self.gates[version_name].wait()
         if cancelled():

@@ -6,31 +6,18 @@ import torch
 
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.completions import Fetched, FetchFailed
-from services.inference.adapters.disk_cache import DiskCache
-from services.inference.adapters.fetcher import Fetcher
-from services.inference.adapters.host_cache import HostCache
 from services.inference.adapters.io_orders import FetchSource
-from services.inference.adapters.packing import PageShape
+from tests.unit.inference.adapters.fetch_parts import FetchParts
 from tests.unit.inference.adapters.lora_files import Q0, SITES, DirectoryReader, linear, resolved, write
 
 
 class Rig:
-    def __init__(self, tmp_path, num_threads=2):
+    def __init__(self, tmp_path, **threads):
         self.reader = DirectoryReader()
-        self.host_cache = HostCache()
         self.cache_dir = tmp_path / "cache"
         self.posted = queue.SimpleQueue()
-        self.fetcher = Fetcher(
-            self.reader,
-            DiskCache(self.cache_dir, 1 << 20),
-            self.host_cache,
-            sites=SITES,
-            max_rank=64,
-            shape=PageShape(256, torch.float32),
-            base_weight=lambda site: torch.ones(site.out_features, site.in_features),
-            num_threads=num_threads,
-            post=self.posted.put,
-        )
+        self.parts = FetchParts(self.reader, self.cache_dir, self.posted.put, SITES, **threads)
+        self.fetcher, self.host_cache = self.parts.fetcher, self.parts.host_cache
 
     def next(self):
         return self.posted.get(timeout=10)
@@ -40,7 +27,8 @@ class Rig:
 def rig(tmp_path):
     rig = Rig(tmp_path)
     yield rig
-    rig.fetcher.close()
+    rig.parts.close()
+    rig.host_cache.check_integrity()
 
 
 def test_fetched_from_the_store_then_from_disk(rig, tmp_path):
@@ -112,13 +100,41 @@ def test_any_exception_becomes_a_service_error(rig, tmp_path, raised, code, word
     assert list(rig.cache_dir.iterdir()) == []
 
 
-def test_close_ends_what_runs_and_leaves_nothing_half_done(tmp_path):
-    rig = Rig(tmp_path, num_threads=1)
-    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
-    rig.reader.gates[adapter.version_name] = threading.Event()
-    for _ in range(3):
+def test_downloads_that_hang_hold_up_nothing_that_is_on_disk(rig, tmp_path):
+    on_disk = rig.reader.add(write(tmp_path / "d", linear(Q0, 4)), "d")
+    rig.fetcher.submit(on_disk)
+    assert rig.next().source is FetchSource.STORE
+    rig.host_cache.drop(on_disk.key)
+    hanging = [rig.reader.add(write(tmp_path / n, linear(Q0, 4, seed=ord(n))), n) for n in "efgh"]
+    for adapter in hanging:
+        rig.reader.gates[adapter.version_name] = threading.Event()
         rig.fetcher.submit(adapter)
-    rig.fetcher.close()
+    rig.fetcher.submit(on_disk)
+    assert rig.next() == Fetched(on_disk.key, 1, 1024, FetchSource.DISK)
+    for gate in rig.reader.gates.values():
+        gate.set()
+    assert {rig.next().key for _ in hanging} == {adapter.key for adapter in hanging}
+
+
+def test_bytes_that_are_not_what_they_should_be_are_refused_and_not_kept(rig, tmp_path):
+    directory = write(tmp_path / "a", linear(Q0, 4))
+    adapter = rig.reader.add(directory)
+    weights = directory / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    rig.fetcher.submit(adapter)
+    error = rig.next().error
+    assert (error.code, error.reason) == (Code.DATA_LOSS, Reason.CORRUPT_BLOB)
+    assert list(rig.cache_dir.iterdir()) == []
+
+
+def test_close_ends_what_runs_and_leaves_nothing_half_done(tmp_path):
+    rig = Rig(tmp_path, store_threads=1)
+    adapters = [rig.reader.add(write(tmp_path / n, linear(Q0, 4, seed=ord(n))), n) for n in "abc"]
+    for adapter in adapters:
+        rig.reader.gates[adapter.version_name] = threading.Event()
+        rig.fetcher.submit(adapter)
+    assert rig.reader.began.wait(10)
+    rig.parts.close()
     assert rig.reader.is_closed
     assert isinstance(rig.next(), FetchFailed)
     assert list(rig.cache_dir.iterdir()) == []

@@ -8,15 +8,17 @@ import torch
 
 from kernels.rank_row_table import RankRowTable
 from kernels.rank_rows import a_tiles, b_tiles
+from kernels.table_row import TableShape
 from services.inference.adapters.adapter_weights import read_adapter_weights
 from services.inference.adapters.completions import Loaded, LoadFailed
-from services.inference.adapters.io import AdapterIo
+from services.inference.adapters.host_arena import HostPages
+from services.inference.adapters.io import AdapterIo, IoSizes
 from services.inference.adapters.loader import Loader
-from services.inference.adapters.packing import PackedAdapter, PageShape, pack
+from services.inference.adapters.packing import PackedAdapter
 from services.inference.adapters.residency import Residency
 from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool
-from services.inference.request import AdapterKey
+from tests.unit.inference.adapters.fetch_parts import packed as pack
 from tests.unit.inference.adapters.lora_files import (
     DOWN1,
     INNER,
@@ -28,6 +30,7 @@ from tests.unit.inference.adapters.lora_files import (
 )
 
 PAGE_ELEMENTS, NUM_PAGES = 128, 8
+ROW_SHAPE = TableShape(len(SITES), 8)
 
 
 class Rig:
@@ -43,8 +46,13 @@ class Rig:
             self.table,
             self.reader,
             cache_dir=tmp_path / "cache",
-            disk_cache_bytes=1 << 20,
-            fetch_threads=2,
+            sizes=IoSizes(
+                disk_cache_bytes=1 << 20,
+                host_cache_bytes=1 << 20,
+                store_threads=2,
+                disk_threads=1,
+                pack_threads=2,
+            ),
             base_weight=lambda site: torch.ones(site.out_features, site.in_features),
             post=self.posted.put,
         )
@@ -129,11 +137,11 @@ def test_unload_frees_table_pages_and_host_copy(rig, tmp_path):
 
 def test_a_copy_that_fails_is_told(tmp_path):
     weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
-    packed = pack(AdapterKey("k" * 64), weights, PageShape(PAGE_ELEMENTS, torch.float32), lambda site: None)
+    packed = pack(weights, PAGE_ELEMENTS)
     posted = queue.SimpleQueue()
-    loader = Loader(torch.zeros(2, PAGE_ELEMENTS), posted.put)
+    loader = Loader(torch.zeros(2, PAGE_ELEMENTS), ROW_SHAPE, posted.put)
     loader.submit(packed, range(1, 1 + packed.num_pages))
-    loader.submit(PackedAdapter(packed.key, 4, torch.zeros(1, 3), ()), [0])
+    loader.submit(PackedAdapter(packed.key, 4, HostPages((0,), (torch.zeros(3),)), ()), [0])
     assert isinstance(posted.get(timeout=10), Loaded)
     failed = posted.get(timeout=10)
     assert isinstance(failed, LoadFailed)
@@ -143,7 +151,7 @@ def test_a_copy_that_fails_is_told(tmp_path):
 
 def test_a_copy_holds_up_nobody_who_asks_for_one(tmp_path):
     weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
-    packed = pack(AdapterKey("k" * 64), weights, PageShape(PAGE_ELEMENTS, torch.float32), lambda site: None)
+    packed = pack(weights, PAGE_ELEMENTS)
     under_way, go_on, posted = threading.Event(), threading.Event(), queue.SimpleQueue()
 
     def post(completion):
@@ -151,7 +159,7 @@ def test_a_copy_holds_up_nobody_who_asks_for_one(tmp_path):
         assert go_on.wait(10)
         posted.put(completion)
 
-    loader = Loader(torch.zeros(2 * packed.num_pages, PAGE_ELEMENTS), post)
+    loader = Loader(torch.zeros(2 * packed.num_pages, PAGE_ELEMENTS), ROW_SHAPE, post)
     loader.submit(packed, range(packed.num_pages))
     assert under_way.wait(10)
     loader.submit(packed, range(packed.num_pages, 2 * packed.num_pages))

@@ -8,11 +8,15 @@ from kernels.lora_site import LoraSite, tile_rows
 from kernels.rank_row_table import NO_TILE
 from services.common.errors import Reason, ServiceError
 from services.inference.adapters.adapter_weights import AdapterWeights, BaseCopy, SiteWeights
-from services.inference.adapters.packing import PageShape, dora_factor, pack, place
-from services.inference.request import AdapterKey
+from services.inference.adapters.dora_factor import dora_factor
+from services.inference.adapters.host_arena import HostArena
+from services.inference.adapters.packing import pack as pack_into
+from services.inference.adapters.packing import place
+from services.inference.adapters.page_layout import PageLayout
+from services.inference.adapters.workers import Workers
+from tests.unit.inference.adapters.fetch_parts import KEY, pages_PE
+from tests.unit.inference.adapters.fetch_parts import packed as pack
 from tests.unit.inference.adapters.lora_files import HIDDEN, SITES, VOCAB
-
-KEY = AdapterKey("a" * 64)
 
 
 def no_base(site: LoraSite) -> torch.Tensor:
@@ -47,11 +51,11 @@ def test_every_rank_row_is_where_the_table_will_say(ranks, page_elements, seed):
     weights = AdapterWeights(
         tuple(site_weights(site, rank, seed) for site, rank in zip(SITES, ranks, strict=True) if rank)
     )
-    packed = pack(KEY, weights, PageShape(page_elements, torch.float32), no_base)
+    packed = pack(weights, page_elements, base_weight=no_base)
     generator = torch.Generator().manual_seed(seed)
     pages = torch.randperm(packed.num_pages + 5, generator=generator)[: packed.num_pages].tolist()
     pool_PE = torch.full((packed.num_pages + 5, page_elements), torch.nan)
-    pool_PE[pages] = packed.pages_PE
+    pool_PE[pages] = pages_PE(packed)
     used = []
     for site, row in zip(weights.sites, place(packed, pages), strict=True):
         assert (row.site, row.rank, row.scale, row.dora_offset) == (site.site.index, site.rank, 1.5, NO_TILE)
@@ -82,7 +86,7 @@ def _tiles(rows, page_elements):
 def test_every_page_but_the_last_lacks_less_than_a_tile(widths, rank, page_elements):
     sites = tuple(LoraSite(index, f"s{index}", width, width) for index, width in enumerate(widths))
     weights = AdapterWeights(tuple(site_weights(site, rank) for site in sites))
-    packed = pack(KEY, weights, PageShape(page_elements, torch.float32), no_base)
+    packed = pack(weights, page_elements, base_weight=no_base)
     sizes = [
         -(-tile.numel() // 8) * 8 for site in weights.sites for tile in _tiles(site.a_RI, page_elements)
     ] * 2
@@ -102,18 +106,18 @@ def test_an_adapter_of_a_real_shape_takes_no_page_more_than_its_elements_need():
     ]
     sites = tuple(LoraSite(i, f"s{i}", *modules[i % 6]) for i in range(48))
     weights = AdapterWeights(tuple(site_weights(site, 24) for site in sites))
-    packed = pack(KEY, weights, PageShape(page_elements, torch.bfloat16), no_base)
+    packed = pack(weights, page_elements, torch.bfloat16, no_base)
     live = sum(site.a_RI.numel() + site.b_RO.numel() for site in weights.sites)
     assert packed.num_pages == -(-live // page_elements) == 11
-    assert packed.pages_PE.dtype is torch.bfloat16
+    assert pages_PE(packed).dtype is torch.bfloat16
 
 
 def test_rank_rows_that_fit_no_page_and_crooked_pages_are_refused():
     weights = AdapterWeights((site_weights(SITES[4], 4),))
     with pytest.raises(ValueError, match="holds no rank row"):
-        pack(KEY, weights, PageShape(VOCAB - 8, torch.float32), no_base)
+        pack(weights, VOCAB - 8)
     with pytest.raises(ValueError, match="multiple of 8"):
-        PageShape(100, torch.float32)
+        PageLayout(100)
 
 
 class _TinyLm(torch.nn.Module):
@@ -128,7 +132,7 @@ class _TinyLm(torch.nn.Module):
 
 @pytest.mark.parametrize("target", ["proj", "embed"])
 def test_dora_factor_is_pefts_own(target, monkeypatch):
-    monkeypatch.setattr("services.inference.adapters.packing.DORA_CHUNK_ELEMENTS", 3 * HIDDEN)
+    monkeypatch.setattr("services.inference.adapters.dora_factor.DORA_CHUNK_ELEMENTS", 3 * HIDDEN)
     torch.manual_seed(0)
     base = _TinyLm()
     ids = torch.arange(VOCAB)
@@ -159,10 +163,10 @@ def test_dora_rows_are_packed_and_found():
     weight = torch.randn(HIDDEN, HIDDEN)
     plain = site_weights(SITES[0], 3)
     dora = SiteWeights(plain.site, 3, plain.scale, plain.a_RI, plain.b_RO, torch.rand(HIDDEN))
-    packed = pack(KEY, AdapterWeights((dora,)), PageShape(64, torch.float32), lambda site: weight)
+    packed = pack(AdapterWeights((dora,)), 64, base_weight=lambda site: weight)
     [row] = place(packed, [7, 5, 3])
     pool_PE = torch.zeros(8, 64)
-    pool_PE[[7, 5, 3][: packed.num_pages]] = packed.pages_PE
+    pool_PE[[7, 5, 3][: packed.num_pages]] = pages_PE(packed)
     found = pool_PE.view(-1)[row.dora_offset : row.dora_offset + HIDDEN]
     expected = dora.magnitude_O / torch.linalg.norm(weight + 1.5 * dora.b_RO.T @ dora.a_RI, dim=1) - 1
     torch.testing.assert_close(found, expected)
@@ -181,9 +185,39 @@ def test_a_copy_of_a_base_embedding_is_taken_only_if_it_is_the_base_s(dtype):
 
     def packed(copied):
         weights = AdapterWeights((site_weights(SITES[0], 3),), (BaseCopy("w", SITES[5], copied),))
-        return pack(KEY, weights, PageShape(64, torch.float32), lambda site: weight)
+        return pack(weights, 64, base_weight=lambda site: weight)
 
     assert packed(weight.to(dtype)).num_pages == 2
     with pytest.raises(ServiceError) as caught:
         packed(weight.to(dtype) + 1)
     assert (caught.value.reason, caught.value.field) == (Reason.UNSUPPORTED_ADAPTER, "w")
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_weights_are_rounded_as_torch_rounds_them(stored, kept):
+    wide = site_weights(SITES[1], 17, seed=5)
+    a_RI, b_RO = (x.to(stored) for x in (wide.a_RI, wide.b_RO))
+    adapter = pack(AdapterWeights((SiteWeights(wide.site, 17, 1.0, a_RI, b_RO),)), 4096, kept)
+    [row] = place(adapter, range(adapter.num_pages))
+    flat = pages_PE(adapter).view(-1)
+    for offsets, rows in ((row.a_offsets, a_RI), (row.b_offsets, b_RO)):
+        found = read_back(flat, offsets, 17, rows.shape[1], 4096)
+        assert torch.equal(found, rows.to(kept))
+
+
+def test_nothing_of_what_a_page_held_before_is_left_in_it():
+    adapter = pack(AdapterWeights((site_weights(LoraSite(0, "s", 5, 7), 3),)), 64)
+    used = set(range(3 * 5)) | set(range(16, 16 + 3 * 7))
+    [page_E] = pages_PE(adapter)
+    assert [i for i, value in enumerate(page_E.tolist()) if value != 0] == sorted(used)
+
+
+def test_a_refused_adapter_takes_no_page_of_the_arena():
+    arena = HostArena(64, torch.float32, 1 << 16)
+    weights = AdapterWeights(
+        (site_weights(SITES[0], 3),), (BaseCopy("w", SITES[5], torch.ones(VOCAB, HIDDEN)),)
+    )
+    with pytest.raises(ServiceError):
+        pack_into(KEY, weights, arena, lambda site: torch.zeros(VOCAB, HIDDEN), Workers(1))
+    assert arena.num_taken == 0

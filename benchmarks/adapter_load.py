@@ -1,0 +1,72 @@
+"""What loading one adapter costs, without a model: `python -m benchmarks.adapter_load`.
+
+Adapters are bfloat16, of the shape's rank on every linear module. Two tables, in ms:
+
+    stages   each stage by itself, by the code that is served, on the thread that waits for it
+      verify   the file read into memory, its chunks' digests compared with those kept in the cache
+      parse    config and header read; every tensor's name, shape and dtype checked against the model
+      check    no NaN, no infinity
+      lay out  places of all tiles, DoRA's factors
+      copy     into pages of the host arena, B transposed
+      load     the table's row made, pages copied into the pool
+      put      the row written into the table: the engine's loop does this
+    whole    through fetcher, residency, loader and table as the engine drives them: `total` from the request
+             to the written row, `loop` what of that the loop's thread was busy for
+
+`cold`: the file is dropped from the page cache first; `warm`: it is there; `store`: the adapter is not in the
+cache at all and comes from a directory beside it.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.load_world import KINDS, LoadWorld
+from benchmarks.machine import describe
+from benchmarks.report import Report
+from benchmarks.shape import SHAPES
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Raises SystemExit with a usage message."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.adapter_load", description="What loading one adapter costs."
+    )
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="llama-8b")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
+    parser.add_argument("--repeats", type=int, default=5, help="loads of each kind (%(default)s)")
+    parser.add_argument("--pack-threads", type=int, help="default: as the server has on this machine")
+    parser.add_argument("--directory", type=Path, help="where adapters are written; default: temporary")
+    parser.add_argument("--output", type=Path, help="also writes OUTPUT.json and OUTPUT.md")
+    parser.add_argument("--commit", default="", help="the commit to name, where this is no checkout")
+    found = parser.parse_args(arguments)
+    if found.repeats < 1:
+        parser.error("--repeats: must be at least 1")
+    if found.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device here")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints and writes; the exit code."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    shape, device = SHAPES[options.shape], torch.device(options.device)
+    with tempfile.TemporaryDirectory(prefix="multilora-load-", dir=options.directory) as directory:
+        stem = options.output or Path(directory) / "report"
+        machine = describe(device, options.commit, "benchmarks.adapter_load")
+        with LoadWorld(shape, device, Path(directory), options.pack_threads) as world:
+            machine |= {"shape": shape.name, "adapter_bytes": world.adapter_bytes}
+            machine |= {"pack_threads": world.pack_threads}
+            report = Report(stem, machine, f"Loading one adapter of {shape.name}'s shape, rank {shape.rank}")
+            report.put("stages", [world.stages(kind, options.repeats) for kind in KINDS])
+            report.put("whole", [world.whole(kind, options.repeats) for kind in KINDS])
+        print(report.markdown(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
