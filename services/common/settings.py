@@ -5,6 +5,7 @@ carry `metadata={"help": ...}`; `parse` makes the flags, their help and their ch
 """
 
 import argparse
+import configparser
 import dataclasses
 import os
 import typing
@@ -147,3 +148,48 @@ def existing_dir(path: Path, field: str) -> Path:
     if not path.is_dir():
         raise ValueError(f"--{field}: {path} is not a directory")
     return path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class S3Credentials:
+    """Who we are to object storage. Its repr tells no secret."""
+
+    access_key: str
+    secret_key: str = dataclasses.field(repr=False)
+    session_token: str = dataclasses.field(default="", repr=False)
+
+
+def s3_credentials(file: Path | None, environ: Mapping[str, str] | None = None) -> S3Credentials:
+    """Credentials from `file`, laid out as AWS's own (`[default]`, aws_access_key_id = ...), else variables.
+
+    Those are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or MINIO_ACCESS_KEY and
+    MINIO_SECRET_KEY. Raises OSError or ValueError saying what is missing.
+    """
+    if file is not None:
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(file.read_text())
+            found: Mapping[str, str] = parser["default"]
+            return S3Credentials(
+                found["aws_access_key_id"],
+                found["aws_secret_access_key"],
+                found.get("aws_session_token", ""),
+            )
+        except (configparser.Error, KeyError) as error:
+            # Without the parser's words, which quote the line.
+            raise ValueError(
+                f"--blob-credentials-file: {file} has no [default] with aws_access_key_id and "
+                "aws_secret_access_key"
+            ) from error
+    environ = os.environ if environ is None else environ
+    for access, secret in (
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"),
+    ):
+        if environ.get(access) and environ.get(secret):
+            token = environ.get("AWS_SESSION_TOKEN", "") if access.startswith("AWS") else ""
+            return S3Credentials(environ[access], environ[secret], token)
+    raise ValueError(
+        "object storage needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
+        "--blob-credentials-file"
+    )

@@ -5,13 +5,13 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from services.adapter_store.blobs.blob_store import CHUNK_BYTES, corrupt
-from services.adapter_store.domain.blob import StoredBlob
+from services.adapter_store.domain.blob import ReadUrl, StoredBlob
 from services.adapter_store.durable import fsync_dir, make_dirs, sha256_of
 from services.common.errors import ServiceError
 
@@ -30,7 +30,10 @@ class LocalBlobs:
         self._checked_lock = threading.Lock()
 
     def put(self, path: Path, sha256: str) -> None:
-        """Links `path` into place (copies across file systems), then makes the name durable."""
+        """Links the verified file at `path` into place (copies across file systems); durable at its return.
+
+        Replaces what was there.
+        """
         final = self._path(sha256)
         make_dirs(final.parent)
         incoming = self._incoming / uuid.uuid4().hex
@@ -68,10 +71,17 @@ class LocalBlobs:
         except FileNotFoundError as error:
             raise corrupt(sha256, "is missing") from error
 
-    def digests(self) -> Iterator[str]:
-        """The digest of every blob, in no order."""
-        for path in self._root.glob("??/??/*"):
-            yield path.name
+    def chunks(self, sha256: str, offset: int, length: int) -> Generator[bytes, None, None]:
+        """Bytes of the blob's file."""
+        with self.open(sha256) as file:
+            file.seek(offset)
+            while length and (chunk := file.read(min(length, CHUNK_BYTES))):
+                length -= len(chunk)
+                yield chunk
+
+    def read_url(self, sha256: str) -> ReadUrl | None:
+        """None: nobody else reads this directory."""
+        return None
 
     def entries(self) -> Iterator[StoredBlob]:
         """Every blob, by digest in ascending order."""

@@ -2,10 +2,9 @@
 
 import contextlib
 import hashlib
-from collections.abc import Generator, Iterator
-from typing import BinaryIO
+from collections.abc import Generator, Iterable, Iterator
 
-from services.adapter_store.blobs.blob_store import CHUNK_BYTES, BlobStore, corrupt
+from services.adapter_store.blobs.blob_store import BlobStore, corrupt
 
 
 def read_range(
@@ -15,30 +14,28 @@ def read_range(
 
     Raises CORRUPT_BLOB if the stored bytes are not those of `sha256`.
     """
-    with contextlib.closing(blobs.open(sha256)) as file:
-        if offset == 0 and limit == size_bytes:
-            yield from _read_whole(file, sha256, size_bytes)
+    is_whole = offset == 0 and limit == size_bytes
+    if not is_whole and not blobs.is_intact(sha256, size_bytes):
+        raise corrupt(sha256, "does not have the bytes that were uploaded")
+    # One byte more than there should be shows a blob that is too long.
+    with contextlib.closing(blobs.chunks(sha256, offset, limit + is_whole)) as chunks:
+        if is_whole:
+            yield from _checked(chunks, sha256, size_bytes)
             return
-        if not blobs.is_intact(sha256, size_bytes):
-            raise corrupt(sha256, "does not have the bytes that were uploaded")
-        file.seek(offset)
-        while limit:
-            chunk = file.read(min(limit, CHUNK_BYTES))
-            if not chunk:
-                raise corrupt(sha256, "ended early")
+        for chunk in chunks:
             limit -= len(chunk)
             yield chunk
+    if limit:
+        raise corrupt(sha256, "ended early")
 
 
-def _read_whole(file: BinaryIO, sha256: str, size_bytes: int) -> Iterator[bytes]:
+def _checked(chunks: Iterable[bytes], sha256: str, size_bytes: int) -> Iterator[bytes]:
     digest = hashlib.sha256()
     num_read = 0
     withheld = b""
-    while chunk := file.read(CHUNK_BYTES):
+    for chunk in chunks:
         digest.update(chunk)
         num_read += len(chunk)
-        if num_read > size_bytes:
-            break
         if withheld:
             yield withheld
         withheld = chunk

@@ -20,3 +20,11 @@ class StoredBlob:
     sha256: str
     size_bytes: int
     modify_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUrl:
+    """Where a blob's bytes can be had by HTTP GET until `expire_time`, without asking the store."""
+
+    url: str
+    expire_time: datetime

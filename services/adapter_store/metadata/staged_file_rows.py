@@ -87,13 +87,13 @@ class StagedFileRows:
             self._connection.execute(insert(upload_parts).values(**key, **row))
         return True
 
-    def delete(self, upload_id: str, position: int, multipart_id: str | None = None) -> bool:
-        """Forgets the file, if `multipart_id` is None or still its own; says whether it did."""
+    def delete(self, upload_id: str, position: int, multipart_id: str) -> bool:
+        """Forgets the file if it still has this multipart upload; says whether it did."""
         query = delete(upload_files).where(
-            upload_files.c.upload_id == upload_id, upload_files.c.position == position
+            upload_files.c.upload_id == upload_id,
+            upload_files.c.position == position,
+            upload_files.c.multipart_id == multipart_id,
         )
-        if multipart_id is not None:
-            query = query.where(upload_files.c.multipart_id == multipart_id)
         if self._connection.execute(query).rowcount != 1:
             return False
         self._connection.execute(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from services.adapter_store.blobs import BlobStore
+from services.adapter_store.blobs import LocalBlobs
 from services.adapter_store.domain.upload import Upload
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.durable import fsync_dir, make_dirs, sha256_of
@@ -27,7 +27,7 @@ class LocalStaging:
 
     max_streams = 0
 
-    def __init__(self, root: Path, blobs: BlobStore) -> None:
+    def __init__(self, root: Path, blobs: LocalBlobs) -> None:
         self._root = root
         self._blobs = blobs
         make_dirs(root)
@@ -161,7 +161,7 @@ class LocalFileStage:
     """One staged file."""
 
     def __init__(
-        self, staging: LocalStaging, blobs: BlobStore, upload_id: str, position: int, file: VersionFile
+        self, staging: LocalStaging, blobs: LocalBlobs, upload_id: str, position: int, file: VersionFile
     ) -> None:
         self._staging = staging
         self._blobs = blobs
