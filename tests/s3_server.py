@@ -82,7 +82,7 @@ class S3Server:
         command = [str(rclone) if rclone.exists() else shutil.which("rclone") or "rclone"]
         command += ["serve", "s3", "--addr", self.address, "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         command += ["--vfs-cache-mode", "writes", "--cache-dir", str(self.root / "cache")]
-        command += ["--config", "/dev/null", "--vfs-write-back", "0s", "--dir-cache-time", "0s"]
+        command += ["--config", "/dev/null", "--vfs-write-back", "0s"]
         command += [str(self.root / "data")]
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

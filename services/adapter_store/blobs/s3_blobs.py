@@ -85,13 +85,12 @@ class S3Blobs:
         return True
 
     def open(self, sha256: str) -> BinaryIO:
-        """A copy on the local disk that goes when it is closed. Raises CORRUPT_BLOB if its bytes are wrong."""
+        """A copy on the local disk that goes when it is closed; CORRUPT_BLOB if its bytes are wrong."""
         found = self._bucket.info(self.key(sha256))
         if found is None:
             raise corrupt(sha256, "is missing")
         with contextlib.ExitStack() as on_failure:
-            file = tempfile.TemporaryFile(dir=self._spool_dir)
-            on_failure.callback(file.close)
+            file = on_failure.enter_context(tempfile.TemporaryFile(dir=self._spool_dir))
             digest = hashlib.sha256()
             for chunk in self.chunks(sha256, 0, found.size_bytes):
                 digest.update(chunk)

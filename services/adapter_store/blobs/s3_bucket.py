@@ -4,6 +4,7 @@ The only module that knows the client. Every call has a timeout and a few retrie
 ObjectMissingError, MultipartLostError, or ServiceError STORE_UNAVAILABLE. Keys are whole; knows no blobs.
 """
 
+import functools
 import io
 import logging
 import re
@@ -97,7 +98,11 @@ class Bucket:
         response = self._call(lambda: self._client.get_object(self._name, key, offset, length))
         is_read = False
         try:
-            while length and (chunk := self._call(lambda: response.read(min(chunk_bytes, length)))):
+            while length:
+                wanted_bytes = min(chunk_bytes, length)
+                chunk = self._call(functools.partial(response.read, wanted_bytes))
+                if not chunk:
+                    return
                 length -= len(chunk)
                 yield chunk
             is_read = not length

@@ -77,8 +77,9 @@ class S3FileStage:
                 self._row.read()
             else:
                 self._record_all()
-                if self._gathered_bytes:
-                    self._row.put_tail(b"".join(self._gathered))
+                with self._over_if_it_fails():
+                    if self._gathered_bytes:
+                        self._row.put_tail(b"".join(self._gathered))
             return self._row.now.persisted_bytes
 
     @contextlib.contextmanager

@@ -33,7 +33,7 @@ def test_put_and_read(blobs, tmp_path):
     digest = put(blobs, tmp_path, b"hello")
     assert read(blobs, digest, 5) == b"hello"
     assert read(blobs, digest, 5, 1, 3) == b"ell"
-    assert list(blobs.digests()) == [digest]
+    assert [entry.sha256 for entry in blobs.entries()] == [digest]
     assert blobs.is_intact(digest, 5)
     assert not blobs.is_intact(digest, 6)
     assert not blobs.is_intact("0" * 64, 5)
