@@ -9,7 +9,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
+from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
+from services.common.gate import bad_token
 from services.inference.messages import (
     Command,
     Event,
@@ -127,6 +129,7 @@ class FakeStore:
         self.resolved: list[str] = []
         self.registered: list[tuple[str, str, int]] = []
         self.is_closed = False
+        self.callers: dict[str, Caller] = {}
 
     async def resolve(self, name: str) -> ResolvedAdapter:
         self.resolved.append(name)
@@ -138,6 +141,11 @@ class FakeStore:
         if self._failures:
             raise self._failures.pop(0)
         self.registered.append((name, digest, max_rank))
+
+    async def authenticate(self, secret: str) -> Caller:
+        if secret not in self.callers:
+            raise bad_token("it is not known here")
+        return self.callers[secret]
 
     async def close(self) -> None:
         self.is_closed = True

@@ -3,7 +3,8 @@
 What has no row in the table is refused. Must not know any RPC.
 """
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from services.common.access_rule import Place, Rule, Rules, Scope
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import Gate
+
+# An endless stream ends with this delay once its token is no good any more.
+RECHECK_S = 5.0
 
 
 class Places(Protocol):
@@ -49,12 +53,21 @@ class AccessGuard:
     `service` is the service's protobuf descriptor.
     """
 
-    def __init__(self, servicer: Any, service: Any, rules: Rules, gate: Gate, places: Places) -> None:
+    def __init__(
+        self,
+        servicer: Any,
+        service: Any,
+        rules: Rules,
+        gate: Gate,
+        places: Places,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._servicer = servicer
         self._methods = {method.name: method for method in service.methods}
         self._rules = rules
         self._gate = gate
         self._places = places
+        self._clock = clock
 
     def __getattr__(self, name: str) -> Any:
         method = self._methods.get(name)
@@ -76,7 +89,11 @@ class AccessGuard:
             caller = await self._admit(name, request, context)
             inner = getattr(self._servicer, name)(request, GuardedContext(context, caller))
             async with aclosing(inner) as responses:
+                seen_s = self._clock()
                 async for response in responses:
+                    if self._rules[name].endless and self._clock() - seen_s >= RECHECK_S:
+                        await self._admit(name, request, context)
+                        seen_s = self._clock()
                     yield response
 
         return guarded

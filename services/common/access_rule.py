@@ -24,12 +24,16 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. With TENANT, `field` of the request names the tenant by way of a `kind` of name."""
+    """One row. With TENANT, `field` of the request names the tenant by way of a `kind` of name.
+
+    `endless`: the call's stream has no end of its own, so the token is looked at again while it goes on.
+    """
 
     role: Role
     scope: Scope
     kind: str = ""
     field: str = ""
+    endless: bool = False
 
 
 Rules = Mapping[str, Rule]
@@ -56,6 +60,6 @@ def operators(role: Role) -> Rule:
     return Rule(role, Scope.OPERATORS)
 
 
-def inside(role: Role, kind: str, field: str) -> Rule:
+def inside(role: Role, kind: str, field: str, *, endless: bool = False) -> Rule:
     """A token of that role in the tenant of what `field` names."""
-    return Rule(role, Scope.TENANT, kind, field)
+    return Rule(role, Scope.TENANT, kind, field, endless)

@@ -42,7 +42,7 @@ async def _serve(settings: Settings, model: ServedModel) -> int:
     front_end = FrontEnd(
         settings,
         model,
-        AsyncStoreClient(settings.store, model.name),
+        AsyncStoreClient(settings.store_link, model.name),
         lambda: SpawnedEngine(settings, run_engine_process),
         _announce,
     )

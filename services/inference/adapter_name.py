@@ -28,6 +28,11 @@ def check_adapter_name(name: str) -> None:
         )
 
 
+def tenant_of(name: str) -> str:
+    """The tenant in any form of adapter name, or of a version's."""
+    return name.removeprefix("tenants/").partition("/")[0]
+
+
 def full_version_name(name: str) -> str:
     """`acme/support@3` as `tenants/acme/adapters/support/versions/3`; any other name as it is."""
     found = _SHORT_VERSION.fullmatch(name)

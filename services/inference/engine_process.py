@@ -36,7 +36,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     set_up_logging(settings.log_level, "engine")
     inbox: Inbox = queue.SimpleQueue()
     try:
-        engine, ready, close = build_engine(settings, inbox.put, StoreReader(settings.store))
+        engine, ready, close = build_engine(settings, inbox.put, StoreReader(settings.store_link))
     except (ServiceError, ValueError, OSError) as error:
         connection.send((Failed("", _as_service_error(error)),))
         return

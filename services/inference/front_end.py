@@ -9,23 +9,25 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
-from protos.multilora.v1 import inference_pb2 as pb
-from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from services.common.caller import Caller
 from services.common.errors import Code, ServiceError
+from services.common.gate import OpenGate, TokenGate
 from services.common.server import Server
+from services.common.serving import credentials_of, say_who_may_call
 from services.inference.admission import AdapterResolver
+from services.inference.caller_cache import CallerCache
 from services.inference.engine_client import EngineClient
 from services.inference.engine_link import EngineLink
 from services.inference.messages import Ready
 from services.inference.model.config import ModelConfig
 from services.inference.model.digest import base_model_digest
+from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 
@@ -35,6 +37,10 @@ class Store(AdapterResolver, Protocol):
 
     async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
         """Tells the store what uploads are checked against. Raises ServiceError."""
+        ...
+
+    async def authenticate(self, secret: str) -> Caller:
+        """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE."""
         ...
 
     async def close(self) -> None:
@@ -57,7 +63,13 @@ class FrontEnd:
         self._model = model
         self._store = store
         self._announce = announce
-        self._server = Server(settings.listen, SERVICE_NAME, grace_s=settings.drain_grace_s)
+        self._server = Server(
+            settings.listen,
+            SERVICE_NAME,
+            grace_s=settings.drain_grace_s,
+            credentials=credentials_of(settings),
+        )
+        self._gate = TokenGate(CallerCache(store.authenticate).caller) if settings.is_guarded else OpenGate()
         self._link = start_engine()
         self._engine = EngineClient(self._link)
         self._servicer = InferenceServicer(model, self._engine, store)
@@ -71,8 +83,8 @@ class FrontEnd:
         """
         tasks: list[asyncio.Task[None]] = []
         try:
-            pb_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server.inner)
-            await self._server.start()
+            add_to_server(self._servicer, self._server.inner, self._gate)
+            say_who_may_call(self._settings, await self._server.start())
             tasks = [asyncio.create_task(self._start_up()), asyncio.create_task(self._watch_engine())]
             await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
         finally:

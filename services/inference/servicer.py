@@ -12,8 +12,10 @@ import grpc
 
 from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from services.common.access_guard import caller_of
+from services.common.caller import Caller
 from services.common.errors import Reason, unavailable
-from services.inference.adapter_name import check_adapter_name, full_version_name
+from services.inference.adapter_name import check_adapter_name, full_version_name, tenant_of
 from services.inference.admission import AdapterResolver, Admission
 from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
 from services.inference.engine_client import EngineClient
@@ -89,7 +91,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     ) -> pb.ListResidentAdaptersResponse:
         """A page of the adapters the engine knows of, by version name."""
         self._require_ready()
-        adapters = await self._engine.list_resident()
+        adapters = await self._visible(caller_of(context))
         page, next_page_token = take_page(adapters, _version_name, request.page_size, request.page_token)
         rows = [resident_to_wire(info) for info in page]
         return pb.ListResidentAdaptersResponse(adapters=rows, next_page_token=next_page_token)
@@ -116,6 +118,11 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """The engine's counters."""
         self._require_ready()
         return stats_to_wire(await self._engine.stats())
+
+    async def _visible(self, caller: Caller) -> tuple[AdapterInfo, ...]:
+        """What the caller may know of. Weights that several tenants have show under the name last used."""
+        adapters = await self._engine.list_resident()
+        return tuple(info for info in adapters if caller.may_enter(tenant_of(info.version_name)))
 
     async def _resident_key(self, name: str) -> AdapterKey:
         """The key of what is here by the version's own name; of what `name` means now otherwise.

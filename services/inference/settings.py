@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.settings import existing_dir, parse_address, setting
+from services.common.server_settings import ServerSettings
+from services.common.settings import existing_dir, setting
+from services.inference.adapters.store_link import StoreLink
 
 # More end the engine process inside torch, without a word.
 MAX_THREADS = 1024
@@ -13,11 +15,18 @@ MAX_RANK = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(ServerSettings):
     """Everything a server is started with; checked when made (ValueError names the flag)."""
 
     model: Path = setting(help="model directory: config.json, safetensors, tokenizer.json")
     store: str = setting("127.0.0.1:7001", help="address of the adapter store")
+    store_ca_file: Path | None = setting(None, help="PEM of the store's CAs: speak TLS with it")
+    store_cert_file: Path | None = setting(None, help="PEM of this service's certificate for the store")
+    store_key_file: Path | None = setting(None, help="PEM of that certificate's key")
+    store_token_file: Path | None = setting(
+        None, help="file with this service's token for the store: of tenants/*, PUBLISHER"
+    )
+    store_plaintext_token: bool = setting(False, help="send that token to another machine without TLS")
     listen: str = setting("127.0.0.1:7000", help="address to serve on; port 0 picks a free one")
     base_model: str = setting("", help="name to register the model under; default: the directory's name")
     device: str = setting("cpu", help="where to compute", choices=("cpu", "cuda"))
@@ -44,8 +53,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         existing_dir(self.model, "model")
-        parse_address(self.store)
-        parse_address(self.listen)
+        self.store_link.check()
+        self.check_exposure(self.listen)
         for name in (
             "page_tokens",
             "max_rank",
@@ -68,6 +77,18 @@ class Settings:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at most {most}")
         if self.page_tokens & (self.page_tokens - 1):
             raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
+
+    @property
+    def store_link(self) -> StoreLink:
+        """How to reach the store."""
+        return StoreLink(
+            self.store,
+            self.store_ca_file,
+            self.store_cert_file,
+            self.store_key_file,
+            self.store_token_file,
+            self.store_plaintext_token,
+        )
 
     @property
     def base_model_name(self) -> str:

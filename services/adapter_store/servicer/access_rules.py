@@ -32,7 +32,7 @@ RULES: Rules = {
     "ListAliasHistory": inside(READER, "adapter", "name"),
     "Promote": inside(PUBLISHER, "adapter", "name"),
     "Rollback": inside(PUBLISHER, "adapter", "name"),
-    "Watch": inside(READER, "tenant or all", "parent"),
+    "Watch": inside(READER, "tenant or all", "parent", endless=True),
     "AcquireLease": operators(READER),
     "ReleaseLease": operators(READER),
     "CollectGarbage": operators(ADMIN),

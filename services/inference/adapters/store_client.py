@@ -17,8 +17,12 @@ import grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
+from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapters.store_access import caller_from, token_error
+from services.inference.adapters.store_channel import open_aio_channel, open_channel
 from services.inference.adapters.store_errors import corrupt, store_error, store_unavailable
+from services.inference.adapters.store_link import StoreLink
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
 
@@ -28,21 +32,14 @@ REGISTER_TIMEOUT_S = 10.0
 READ_START_S = 30.0
 READ_BYTES_PER_S = 1 << 20
 MAX_REMEMBERED_NAMES = 100_000
-_OPTIONS = (
-    ("grpc.max_receive_message_length", 4 << 20),
-    # Notices a store whose machine is gone, in the middle of a read too.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-)
 
 
 class AsyncStoreClient:
     """For the front end's event loop; make it there."""
 
-    def __init__(self, address: str, base_model: str) -> None:
+    def __init__(self, link: StoreLink, base_model: str) -> None:
         self._base_model = base_model
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = open_aio_channel(link)
         self._stub: Any = AdapterStoreServiceStub(self._channel)
         self._last_known: OrderedDict[str, ResolvedAdapter] = OrderedDict()
 
@@ -96,6 +93,15 @@ class AsyncStoreClient:
         except grpc.RpcError as error:
             raise store_error(error) from error
 
+    async def authenticate(self, secret: str) -> Caller:
+        """Whose token this is. Raises BAD_TOKEN, or STORE_UNAVAILABLE if the store does not say."""
+        try:
+            request = pb.AuthenticateRequest(secret=secret)
+            token = await self._stub.Authenticate(request, timeout=RESOLVE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise token_error(error) from error
+        return caller_from(token)
+
     async def close(self) -> None:
         """Ends the calls that run."""
         await self._channel.close()
@@ -104,8 +110,8 @@ class AsyncStoreClient:
 class StoreReader:
     """For fetch threads: reads files, any number at once. Thread-safe."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, link: StoreLink) -> None:
+        self._channel = open_channel(link)
         self._stub: Any = AdapterStoreServiceStub(self._channel)
 
     def read(self, version_name: str, file: AdapterFile, to: Path, cancelled: Callable[[], bool]) -> None:

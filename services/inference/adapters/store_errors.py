@@ -42,6 +42,11 @@ def store_error(error: grpc.RpcError) -> ServiceError:
     return ServiceError(Code(code.name), reason, details, field=_field(status), metadata=dict(info.metadata))
 
 
+def refused_field(error: grpc.RpcError) -> str:
+    """The request field that the store's refusal names; empty if it names none."""
+    return _field(rpc_status.from_call(cast(grpc.Call, error)))
+
+
 def store_unavailable(details: str) -> ServiceError:
     """The store gave no answer that means anything."""
     message = f"the adapter store does not answer ({details}); try again in a moment"

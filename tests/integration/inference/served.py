@@ -13,8 +13,10 @@ from grpc_status import rpc_status
 
 from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
+from services.common.gate import Gate, OpenGate
 from services.common.server import Server
 from services.inference.engine_client import EngineClient
+from services.inference.registration import add_to_server
 from services.inference.served_model import ServedModel, read_served_model
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
@@ -68,14 +70,14 @@ def read_model(model_dir: Path) -> ServedModel:
 
 
 @asynccontextmanager
-async def serve(model: ServedModel, engine: FakeEngine) -> AsyncIterator[Served]:
+async def serve(model: ServedModel, engine: FakeEngine, gate: Gate | None = None) -> AsyncIterator[Served]:
     """A service with one adapter, `acme/support`; checks at the end that nothing is left over."""
     store = FakeStore({"acme/support": SUPPORT})
     server = Server("127.0.0.1:0", "multilora.v1.InferenceService")
     client = EngineClient(engine)
     servicer = InferenceServicer(model, client, store)
     servicer.open(READY, DIGEST)
-    pb_grpc.add_InferenceServiceServicer_to_server(servicer, server.inner)
+    add_to_server(servicer, server.inner, gate or OpenGate())
     address = await server.start()
     async with grpc.aio.insecure_channel(address, options=SMALL_WINDOW) as channel:
         yield Served(pb_grpc.InferenceServiceStub(channel), servicer, client, engine, store)

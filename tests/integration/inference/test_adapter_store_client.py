@@ -15,6 +15,7 @@ from services.common.server import Server
 from services.inference.adapters.completions import Fetched, FetchFailed
 from services.inference.adapters.io_orders import FetchSource
 from services.inference.adapters.store_client import AsyncStoreClient, StoreReader
+from services.inference.adapters.store_link import StoreLink
 from services.inference.model.config import ModelConfig, RopeConfig
 from services.inference.model.sites import lora_sites
 from tests.unit.inference.adapters.fetch_parts import FetchParts
@@ -43,13 +44,17 @@ class Stage:
     """A running store with the base model `tiny`, and inference's ends of the wire to it."""
 
     def __init__(self, address, blob_dir, tmp_path):
-        self.client = AsyncStoreClient(address, "tiny")
+        self.client = AsyncStoreClient(StoreLink(address), "tiny")
         self.publisher = StoreClient(address)
         self.blob_dir = blob_dir
         self.posted = queue.SimpleQueue()
         self.cache_dir = tmp_path / "cache"
         self.parts = FetchParts(
-            StoreReader(address), self.cache_dir, self.posted.put, lora_sites(CONFIG), chunk_bytes=1 << 20
+            StoreReader(StoreLink(address)),
+            self.cache_dir,
+            self.posted.put,
+            lora_sites(CONFIG),
+            chunk_bytes=1 << 20,
         )
 
     async def fetch(self, adapter):

@@ -16,6 +16,7 @@ from protos.multilora.v1.adapter_store_pb2_grpc import (
 from services.common.errors import Code, Reason, ServiceError, not_found
 from services.common.interceptors import ErrorInterceptor
 from services.inference.adapters.store_client import AsyncStoreClient, StoreReader
+from services.inference.adapters.store_link import StoreLink
 from services.inference.request import AdapterFile
 
 DATA = bytes(range(250)) * 40
@@ -71,14 +72,14 @@ async def store():
 
 @pytest.fixture
 async def client(store):
-    client = AsyncStoreClient(store.address, "tiny")
+    client = AsyncStoreClient(StoreLink(store.address), "tiny")
     yield client
     await client.close()
 
 
 @pytest.fixture
 def reader(store):
-    reader = StoreReader(store.address)
+    reader = StoreReader(StoreLink(store.address))
     yield reader
     reader.close()
 

@@ -1,0 +1,74 @@
+"""Opens channels to the adapter store, with TLS and this service's own token as the link says.
+
+Must not know stubs. The token is read again for each call, so that a new one needs no restart.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import grpc
+
+from services.inference.adapters.store_link import StoreLink
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 4 << 20),
+    # Notices a store whose machine is gone, in the middle of a read too.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+
+def open_channel(link: StoreLink) -> grpc.Channel:
+    """A channel for threads. Raises OSError if a file cannot be read."""
+    tls, address = _tls(link), link.address
+    channel = (
+        grpc.insecure_channel(address, options=_OPTIONS)
+        if tls is None
+        else grpc.secure_channel(address, tls, options=_OPTIONS)
+    )
+    return channel if link.token_file is None else cast(grpc.Channel, _Authorized(channel, link.metadata))
+
+
+def open_aio_channel(link: StoreLink) -> grpc.aio.Channel:
+    """A channel for the running event loop. Raises OSError if a file cannot be read."""
+    tls, address = _tls(link), link.address
+    channel = (
+        grpc.aio.insecure_channel(address, options=_OPTIONS)
+        if tls is None
+        else grpc.aio.secure_channel(address, tls, options=_OPTIONS)
+    )
+    return channel if link.token_file is None else cast(grpc.aio.Channel, _Authorized(channel, link.metadata))
+
+
+def _tls(link: StoreLink) -> grpc.ChannelCredentials | None:
+    if link.ca_file is None:
+        return None
+    return grpc.ssl_channel_credentials(
+        link.ca_file.read_bytes(),
+        None if link.key_file is None else link.key_file.read_bytes(),
+        None if link.cert_file is None else link.cert_file.read_bytes(),
+    )
+
+
+class _Authorized:
+    """A channel whose every call also carries what `metadata` returns at that moment."""
+
+    def __init__(self, channel: Any, metadata: Callable[[], tuple[tuple[str, str], ...]]) -> None:
+        self._channel = channel
+        self._metadata = metadata
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._channel, name)
+        return self._wrap(member) if name.endswith(("_unary", "_stream")) else member
+
+    def _wrap(self, make_call: Callable[..., Any]) -> Callable[..., Any]:
+        def make(*arguments: Any, **named: Any) -> Callable[..., Any]:
+            call = make_call(*arguments, **named)
+
+            def authorized(*arguments: Any, metadata: Any = (), **named: Any) -> Any:
+                return call(*arguments, metadata=(*(metadata or ()), *self._metadata()), **named)
+
+            return authorized
+
+        return make
