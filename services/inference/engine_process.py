@@ -14,8 +14,9 @@ from typing import cast
 
 from services.common.errors import Code, Reason, ServiceError
 from services.common.telemetry import set_up_logging
+from services.inference.adapters.direct_read import DirectReads
 from services.inference.adapters.io import Completion
-from services.inference.adapters.store_client import StoreReader
+from services.inference.adapters.store_reader import StoreReader
 from services.inference.engine import Engine
 from services.inference.engine_parts import build_engine
 from services.inference.messages import Command, Failed, Shutdown
@@ -36,7 +37,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     set_up_logging(settings.log_level, "engine")
     inbox: Inbox = queue.SimpleQueue()
     try:
-        engine, ready, close = build_engine(settings, inbox.put, StoreReader(settings.store_link))
+        engine, ready, close = build_engine(settings, inbox.put, _reader(settings))
     except (ServiceError, ValueError, OSError) as error:
         connection.send((Failed("", _as_service_error(error)),))
         return
@@ -49,6 +50,11 @@ def run_engine(settings: Settings, connection: Connection) -> None:
         log.info("the front end is gone; stopping")
     finally:
         close()
+
+
+def _reader(settings: Settings) -> StoreReader:
+    direct = DirectReads(settings.direct_reads_ca_file) if settings.direct_reads else None
+    return StoreReader(settings.store_link, direct)
 
 
 def _as_service_error(error: ServiceError | ValueError | OSError) -> ServiceError:

@@ -45,6 +45,10 @@ class Settings(ServerSettings):
     max_batch_tokens: int = setting(2048, help="tokens of one step, prefill and decode together")
     max_batch_requests: int = setting(256, help="requests that run at once")
     max_queue: int = setting(1024, help="requests that may wait; more are refused with RESOURCE_EXHAUSTED")
+    direct_reads: bool = setting(
+        True, help="fetch files straight from the store's object storage where it hands out URLs"
+    )
+    direct_reads_ca_file: Path | None = setting(None, help="PEM of the CA that vouches for object storage")
     fetch_threads: int = setting(4, help="adapters fetched from the store at once")
     disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")

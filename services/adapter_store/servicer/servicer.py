@@ -19,7 +19,9 @@ from services.adapter_store.servicer.calling import Context
 from services.adapter_store.servicer.calling import actor_of as _actor
 from services.adapter_store.servicer.calling import call as _call
 from services.adapter_store.servicer.pages import fit_page
+from services.adapter_store.servicer.read_urls import add_read_urls
 from services.adapter_store.servicer.upkeep import UpkeepRpcs
+from services.adapter_store.servicer.upload_room import UploadRoom
 from services.adapter_store.servicer.watches import Watches
 from services.adapter_store.store import Store
 from services.common.access_guard import caller_of
@@ -32,6 +34,7 @@ class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterSto
         AliasRpcs.__init__(self, store)
         UpkeepRpcs.__init__(self, store)
         self._store = store
+        self._upload_room = UploadRoom(store.intake.max_streams)
         self._watches = Watches(store.changes, store.change_signal)
 
     async def drain(self) -> None:
@@ -124,7 +127,7 @@ class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterSto
         self, request_iterator: AsyncIterator[pb.UploadRequest], context: Context
     ) -> pb.UploadResponse:
         """See the proto."""
-        persisted_bytes = await transfer.take(self._store.intake, request_iterator)
+        persisted_bytes = await transfer.take(self._store.intake, self._upload_room, request_iterator)
         return pb.UploadResponse(persisted_bytes=persisted_bytes)
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.UploadStatus:
@@ -158,7 +161,10 @@ class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterSto
     async def ResolveVersion(self, request: pb.ResolveVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""
         reference = parse_reference(request.name, "name")
-        return wire.resolution(await _call(self._store.versions.resolve, reference, request.split_key))
+        found = await _call(self._store.versions.resolve, reference, request.split_key)
+        if request.read_urls:
+            return await _call(add_read_urls, wire.resolution(found), self._store.blobs)
+        return wire.resolution(found)
 
     async def DisableVersion(self, request: pb.DisableVersionRequest, context: Context) -> pb.AdapterVersion:
         """See the proto."""

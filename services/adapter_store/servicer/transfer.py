@@ -9,27 +9,33 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.blobs import BlobStore, read_range
 from services.adapter_store.catalog import Versions
 from services.adapter_store.domain.names import parse_reference
+from services.adapter_store.servicer.upload_room import Pace, UploadRoom
 from services.adapter_store.uploads import FileTarget, Intake
 from services.common.errors import ServiceError, invalid_field
 
 
-async def take(intake: Intake, requests: AsyncIterator[pb.UploadRequest]) -> int:
+async def take(intake: Intake, room: UploadRoom, requests: AsyncIterator[pb.UploadRequest]) -> int:
     """Appends a stream's chunks to one file; returns its durable bytes.
 
-    What arrived before the stream broke stays.
+    What arrived before the stream broke stays. Waits for a place in `room` before it reads on.
     """
     first = await anext(requests, None)
     if first is None:
         raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
     target = await asyncio.to_thread(intake.open_file, first.upload_id, first.path)
-    try:
-        return await _take_into(intake, target, first, requests)
-    finally:
-        await asyncio.to_thread(intake.leave, target)
+    async with room.place() as pace:
+        try:
+            return await _take_into(intake, target, pace, first, requests)
+        finally:
+            await asyncio.to_thread(intake.leave, target)
 
 
 async def _take_into(
-    intake: Intake, target: FileTarget, first: pb.UploadRequest, rest: AsyncIterator[pb.UploadRequest]
+    intake: Intake,
+    target: FileTarget,
+    pace: Pace,
+    first: pb.UploadRequest,
+    rest: AsyncIterator[pb.UploadRequest],
 ) -> int:
     request: pb.UploadRequest | None = first
     while request is not None:
@@ -38,7 +44,8 @@ async def _take_into(
         await asyncio.to_thread(intake.append, target, request.write_offset, request.data, crc32c)
         if request.finish:
             return await asyncio.to_thread(intake.finish_file, target)
-        request = await anext(rest, None)
+        pace.note(len(request.data))
+        request = await pace.next(rest)
     return await asyncio.to_thread(intake.persisted, target)
 
 

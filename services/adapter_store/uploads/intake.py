@@ -40,6 +40,11 @@ class Intake:
         self._staging = staging
         self._now = now
 
+    @property
+    def max_streams(self) -> int:
+        """How many files may take bytes at once, so that memory stays bounded; 0: any number."""
+        return self._staging.max_streams
+
     def open_file(self, upload_id: str, path: str) -> FileTarget:
         """Where bytes of `path` go. Raises UPLOAD_NOT_FOUND, FILE_NOT_FOUND.
 

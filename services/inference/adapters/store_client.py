@@ -1,18 +1,12 @@
-"""The adapter store as inference sees it: names resolved, files read, the base model registered.
+"""The adapter store as inference sees it: names resolved, the base model registered.
 
-The only module here that knows the store's stubs. Must not know residency or the engine.
+With `store_reader` the only module here that knows the store's stubs. Must not know residency or the engine.
 """
 
-import hashlib
-import os
 import re
-import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import google_crc32c
 import grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -20,17 +14,14 @@ from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.store_access import caller_from, token_error
-from services.inference.adapters.store_channel import open_aio_channel, open_channel
-from services.inference.adapters.store_errors import corrupt, store_error, store_unavailable
+from services.inference.adapters.store_channel import open_aio_channel
+from services.inference.adapters.store_errors import store_error, store_unavailable
 from services.inference.adapters.store_link import StoreLink
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
 
 RESOLVE_TIMEOUT_S = 5.0
 REGISTER_TIMEOUT_S = 10.0
-# A read takes this long at most: a start, and then a rate that any network should give.
-READ_START_S = 30.0
-READ_BYTES_PER_S = 1 << 20
 MAX_REMEMBERED_NAMES = 100_000
 
 
@@ -105,60 +96,6 @@ class AsyncStoreClient:
     async def close(self) -> None:
         """Ends the calls that run."""
         await self._channel.close()
-
-
-class StoreReader:
-    """For fetch threads: reads files, any number at once. Thread-safe."""
-
-    def __init__(self, link: StoreLink) -> None:
-        self._channel = open_channel(link)
-        self._stub: Any = AdapterStoreServiceStub(self._channel)
-
-    def read(self, version_name: str, file: AdapterFile, to: Path, cancelled: Callable[[], bool]) -> None:
-        """Writes `file` of that version to `to`, which appears only once it is whole and checked.
-
-        Every chunk is checked against its crc32c and the whole against size and sha256. Raises
-        ServiceError (CORRUPT_BLOB, STORE_UNAVAILABLE, the store's refusal) or OSError.
-        """
-        request = pb.ReadRequest(name=version_name, path=file.path)
-        call = self._stub.Read(request, timeout=READ_START_S + file.size_bytes / READ_BYTES_PER_S)
-        handle, temporary = tempfile.mkstemp(prefix=f".{to.name}-", dir=to.parent)
-        try:
-            with os.fdopen(handle, "wb") as output:
-                _write_checked(call, version_name, file, output, cancelled)
-            os.replace(temporary, to)
-        except BaseException as error:
-            call.cancel()
-            Path(temporary).unlink(missing_ok=True)
-            if isinstance(error, grpc.RpcError):
-                raise store_error(error) from error
-            raise
-
-    def close(self) -> None:
-        """Ends the reads that run."""
-        self._channel.close()
-
-
-def _write_checked(
-    chunks: Iterable[pb.ReadResponse],
-    version_name: str,
-    file: AdapterFile,
-    output: BinaryIO,
-    cancelled: Callable[[], bool],
-) -> None:
-    digest, num_bytes = hashlib.sha256(), 0
-    for chunk in chunks:
-        if cancelled():
-            raise store_unavailable("this server is stopping")
-        if chunk.HasField("crc32c") and google_crc32c.value(chunk.data) != chunk.crc32c:
-            raise corrupt(version_name, file.path, f"crc32c differs at byte {num_bytes}")
-        num_bytes += len(chunk.data)
-        if num_bytes > file.size_bytes:
-            raise corrupt(version_name, file.path, f"longer than its {file.size_bytes} bytes")
-        digest.update(chunk.data)
-        output.write(chunk.data)
-    if num_bytes != file.size_bytes or digest.hexdigest() != file.sha256:
-        raise corrupt(version_name, file.path, "size or sha256 differs")
 
 
 def _resolved(version: pb.AdapterVersion) -> ResolvedAdapter:

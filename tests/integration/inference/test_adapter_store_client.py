@@ -14,8 +14,9 @@ from services.common.gate import OpenGate
 from services.common.server import Server
 from services.inference.adapters.completions import Fetched, FetchFailed
 from services.inference.adapters.io_orders import FetchSource
-from services.inference.adapters.store_client import AsyncStoreClient, StoreReader
+from services.inference.adapters.store_client import AsyncStoreClient
 from services.inference.adapters.store_link import StoreLink
+from services.inference.adapters.store_reader import StoreReader
 from services.inference.model.config import ModelConfig, RopeConfig
 from services.inference.model.sites import lora_sites
 from tests.unit.inference.adapters.fetch_parts import FetchParts

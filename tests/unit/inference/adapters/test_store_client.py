@@ -15,8 +15,9 @@ from protos.multilora.v1.adapter_store_pb2_grpc import (
 )
 from services.common.errors import Code, Reason, ServiceError, not_found
 from services.common.interceptors import ErrorInterceptor
-from services.inference.adapters.store_client import AsyncStoreClient, StoreReader
+from services.inference.adapters.store_client import AsyncStoreClient
 from services.inference.adapters.store_link import StoreLink
+from services.inference.adapters.store_reader import StoreReader
 from services.inference.request import AdapterFile
 
 DATA = bytes(range(250)) * 40
