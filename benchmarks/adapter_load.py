@@ -1,6 +1,6 @@
 """What loading one adapter costs, without a model: `python -m benchmarks.adapter_load`.
 
-Adapters are bfloat16, of the shape's rank on every linear module. Two tables, in ms:
+Adapters are bfloat16, of the shape's rank on every linear module. Tables, in ms:
 
     stages   each stage by itself, by the code that is served, on the thread that waits for it
       verify   the file read into memory, its chunks' digests compared with those kept in the cache
@@ -12,6 +12,8 @@ Adapters are bfloat16, of the shape's rank on every linear module. Two tables, i
       put      the row written into the table: the engine's loop does this
     whole    through fetcher, residency, loader and table as the engine drives them: `total` from the request
              to the written row, `loop` what of that the loop's thread was busy for
+    lock     turns of a loop that wants the interpreter while another thread runs Python, at Python's own
+             switch interval and at the engine's
 
 `cold`: the file is dropped from the page cache first; `warm`: it is there; `store`: the adapter is not in the
 cache at all and comes from a directory beside it.
@@ -26,9 +28,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.load_world import KINDS, LoadWorld
+from benchmarks.lock_wait import lock_waits
 from benchmarks.machine import describe
 from benchmarks.report import Report
 from benchmarks.shape import SHAPES
+from services.inference.engine_parts import SWITCH_INTERVAL_S
+
+NUM_TURNS = 20
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report = Report(stem, machine, f"Loading one adapter of {shape.name}'s shape, rank {shape.rank}")
             report.put("stages", [world.stages(kind, options.repeats) for kind in KINDS])
             report.put("whole", [world.whole(kind, options.repeats) for kind in KINDS])
+            report.put("lock", lock_waits((0.005, SWITCH_INTERVAL_S), NUM_TURNS * options.repeats))
         print(report.markdown(), flush=True)
     return 0
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import queue
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from services.common.errors import ServiceError
 from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE
 from services.inference.adapters.io import Completion
 from services.inference.engine import Engine, Runner
-from services.inference.engine_parts import LoadWeights, build_engine
+from services.inference.engine_parts import SWITCH_INTERVAL_S, LoadWeights, build_engine
 from services.inference.messages import (
     AdapterInfo,
     Failed,
@@ -236,9 +237,13 @@ def local_engine(settings: Settings, load: LoadWeights = load_weights) -> Iterat
         runners.append(TimedRunner(ModelRunner(*parts)))
         return runners[0]
 
+    before_s = sys.getswitchinterval()
+    # As the engine's own process has it.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     engine, _, close = build_engine(settings, inbox.put, LocalReader(), load=load, make_runner=make_runner)
     try:
         yield LocalEngine(engine, inbox, runners[0])
         engine.check_idle()
     finally:
+        sys.setswitchinterval(before_s)
         close()

@@ -43,6 +43,8 @@ DEFAULT_CPU_POOL_BYTES = 256 << 20
 # Left on a GPU for activations, kernels' scratch and the allocator when the pool takes the rest.
 CUDA_RESERVE_SHARE = 0.1
 MAX_TABLE_ROWS = 2048
+# How long a thread that fetches may keep the interpreter from the loop, which wants it many times a step.
+SWITCH_INTERVAL_S = 0.0005
 # More gain nothing: reading and hashing are then as fast as what cannot be shared out.
 MAX_PACK_THREADS = 8
 

@@ -7,6 +7,7 @@ main thread owns all state. Must not know gRPC services: it talks to the front e
 import logging
 import queue
 import signal
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from services.inference.adapters.direct_read import DirectReads
 from services.inference.adapters.io import Completion
 from services.inference.adapters.store_reader import StoreReader
 from services.inference.engine import Engine
-from services.inference.engine_parts import build_engine
+from services.inference.engine_parts import SWITCH_INTERVAL_S, build_engine
 from services.inference.messages import Command, Failed, Shutdown
 from services.inference.settings import Settings
 
@@ -35,6 +36,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     # Ctrl-C goes to the whole terminal group; the front end decides when the engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up_logging(settings.log_level, "engine")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     inbox: Inbox = queue.SimpleQueue()
     try:
         engine, ready, close = build_engine(settings, inbox.put, _reader(settings))

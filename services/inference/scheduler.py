@@ -3,7 +3,8 @@
 Order is priority, then arrival. Decodes come first, then prefill chunks, then new admissions, until
 the step's tokens are spent. A request waits for its own adapter only; but the first one that lacks
 nothing except pages stops the admission of those behind it, so that it gets the next pages freed:
-no request starves, resident adapter or not. When a running request lacks a page, idle adapters go
+no request starves, resident adapter or not. Adapters of requests that lack only their turn are loaded
+ahead of it. When a running request lacks a page, idle adapters go
 first (least recently used, never one that a request ahead waits for), then the running request that
 is last in order: it is recomputed later.
 
@@ -23,6 +24,9 @@ from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool
 from services.inference.request import AdapterKey
 from services.inference.sequence import Sequence
+
+# How many waiting requests are looked at for loads ahead of their turn.
+LOOK_AHEAD = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ class Scheduler:
         promised_pages = 0
         for sequence in tuple(self._waiting):
             if plan.budget == 0 or len(self._running) >= self._max_running:
+                self._load_ahead(sequence, plan, promised_pages)
                 return
             if not self._adapter_is_ready(sequence, plan):
                 if self._lacks_only_pages(sequence):
@@ -194,6 +199,19 @@ class Scheduler:
             if not self._start(sequence, plan, promised_pages):
                 self._fail_if_hopeless(sequence, plan)
                 return
+
+    def _load_ahead(self, first: Sequence, plan: Plan, promised_pages: int) -> None:
+        """Loads for `first` and those behind it, which lack only their turn, as far as there is room."""
+        begin = self._waiting.index(first)
+        for sequence in self._waiting[begin : begin + LOOK_AHEAD]:
+            promised_pages += self._kv.num_pages_for(sequence.num_tokens)
+            key = sequence.adapter_key
+            if key is None or self._residency.state(key) is not ResidencyState.HOST:
+                continue
+            io = self._residency.try_load_ahead(key, len(self._running) + promised_pages)
+            if io is None:
+                return
+            plan.io += io
 
     def _adapter_is_ready(self, sequence: Sequence, plan: Plan) -> bool:
         key = sequence.adapter_key

@@ -47,14 +47,30 @@ class DeviceRoom:
         """
         if not self.could_hold(num_pages, extra_rows):
             return None
+        candidates = sorted(self._idle.values(), key=lambda entry: entry.is_wanted)
+        return self._choose((entry for entry in candidates if entry.key not in keep), num_pages, extra_rows)
+
+    def victims_of(self, entry: Entry, spare_pages: int | None) -> list[Entry] | None:
+        """Whom to evict so that `entry` can be placed; None if that cannot be reached.
+
+        With `spare_pages`, ahead of its time, nobody that is waited for; and as many pages must stay that
+        are free, or idle and not waited for.
+        """
+        if spare_pages is None:
+            return self.victims(entry.num_pages, extra_rows=1)
+        unwanted = [idle for idle in self._idle.values() if not idle.is_wanted]
+        reach = self.pool.num_free + sum(idle.num_pages for idle in unwanted)
+        if reach < entry.num_pages + spare_pages:
+            return None
+        return self._choose(unwanted, entry.num_pages, extra_rows=1)
+
+    def _choose(self, candidates: Iterable[Entry], num_pages: int, extra_rows: int) -> list[Entry] | None:
         pages_short = num_pages - self.pool.num_free
         rows_short = extra_rows - len(self._free_rows)
         chosen: list[Entry] = []
-        for entry in sorted(self._idle.values(), key=lambda entry: entry.is_wanted):
+        for entry in candidates:
             if pages_short <= 0 and rows_short <= 0:
                 break
-            if entry.key in keep:
-                continue
             chosen.append(entry)
             pages_short -= entry.num_pages
             rows_short -= 1

@@ -144,12 +144,19 @@ class Residency:
         """
         return self._take_io() if self._place(self._entries[key]) else None
 
+    def try_load_ahead(self, key: AdapterKey, spare_pages: int) -> list[Io] | None:
+        """The same ahead of a request's turn: `spare_pages` stay within reach of those before it."""
+        return self._take_io() if self._place(self._entries[key], spare_pages) else None
+
     def evict_idle(self, num_pages: int, keep: Collection[AdapterKey] = ()) -> list[Io]:
         """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached.
 
         Adapters in `keep` stay.
         """
-        self._evict(self._device.victims(num_pages, keep=keep) or [])
+        victims = self._device.victims(num_pages, keep=keep) or []
+        self._evict(victims)
+        for victim in victims:
+            self._settle(victim)
         return self._take_io()
 
     # ---- I/O that ended
@@ -323,18 +330,17 @@ class Residency:
 
     # ---- moves of bytes
 
-    def _place(self, entry: Entry) -> bool:
+    def _place(self, entry: Entry, spare_pages: int | None = None) -> bool:
         if entry.state is not HOST or entry.error is not None:
             return False
         if entry.num_pages >= self._pool.num_pages - self._device.pinned_pages:
             pinned_pages = self._device.pinned_pages
             self._refuse(entry, refusals.crowded_out(entry, pinned_pages, self._pool.num_pages))
             return False
-        victims = self._device.victims(entry.num_pages, extra_rows=1)
+        victims = self._device.victims_of(entry, spare_pages)
         if victims is None:
             return False
-        rows = [self._vacate(victim) for victim in victims]
-        self._counters.device_evictions += len(rows)
+        self._evict(victims)
         self._device.place(entry)
         self._io.append(Load(entry.key, self.adapter_index(entry.key), entry.pages))
         for victim in victims:
@@ -344,13 +350,11 @@ class Residency:
     def _evict(self, victims: list[Entry]) -> None:
         for victim in victims:
             self._vacate(victim)
-            self._counters.device_evictions += 1
-            self._settle(victim)
+        self._counters.device_evictions += len(victims)
 
-    def _vacate(self, entry: Entry) -> int:
+    def _vacate(self, entry: Entry) -> None:
         row = self._device.vacate(entry, HOST if entry.host_bytes else REMOTE)
         self._io.append(ClearTable(row))
-        return row
 
     def _drop_host(self, entry: Entry) -> None:
         self._host.remove(entry)

@@ -1,6 +1,7 @@
 """The program as a whole, on a tiny shape."""
 
 import json
+import sys
 
 import pytest
 
@@ -8,6 +9,7 @@ from benchmarks.adapter_load import main
 
 
 def test_every_stage_of_every_kind_is_timed(tmp_path, capsys):
+    before_s = sys.getswitchinterval()
     stem = tmp_path / "load"
     assert main(["--shape", "tiny", "--repeats", "2", "--commit", "abc", "--output", str(stem)]) == 0
     found = json.loads((tmp_path / "load.json").read_text())
@@ -16,6 +18,8 @@ def test_every_stage_of_every_kind_is_timed(tmp_path, capsys):
     assert [row["kind"] for row in stages] == [row["kind"] for row in whole] == ["store", "cold", "warm"]
     assert all(value > 0 for row in stages for name, value in row.items() if name != "kind")
     assert all(0 < row["loop_ms"] < row["total_ms"] for row in whole)
+    assert [row["busy_threads"] for row in found["tables"]["lock"]] == [0, 1, 1]
+    assert sys.getswitchinterval() == before_s
     assert "## stages" in capsys.readouterr().out
 
 

@@ -350,3 +350,40 @@ def test_whatever_operators_do_every_request_and_call_is_answered(operations, ra
         if isinstance(ended, Failed):
             assert ended.error.reason in (Reason.ADAPTER_NOT_LOADABLE, Reason.POOL_TOO_SMALL)
     world.engine.check_idle()
+
+
+def test_adapters_of_queued_requests_are_loaded_while_the_batch_is_full() -> None:
+    world = World(max_batch_requests=1)
+    world.submit("running", on="a", max_tokens=20)
+    world.step()
+    world.finish_io("a")
+    world.step()
+    world.finish_io("a")
+    for name in "bc":
+        world.submit(f"next-{name}", on=name)
+    for _ in range(3):
+        world.step()
+        world.finish_io()
+    assert "running" not in world.ended
+    assert {world.residency.state(adapter(name).key) for name in "bc"} == {ResidencyState.DEVICE}
+    world.run()
+    assert set(world.ended) == {"running", "next-b", "next-c"}
+    world.engine.check_idle()
+
+
+def test_loads_ahead_take_no_page_that_those_before_need() -> None:
+    """8 pages: the running request's adapter has 2 and it fills 5 in the end; the next one's wants 2."""
+    world = World(num_pages=8, max_batch_requests=1)
+    world.submit("running", on="a", prompt=4, max_tokens=16)
+    for _ in range(2):
+        world.step()
+        world.finish_io("a")
+    world.submit("next", on="b", prompt=16)
+    world.finish_io("b")
+    while "running" not in world.ended:
+        # A load that begins now goes on until the running request has ended.
+        world.step()
+    assert world.engine.stats().preemptions == 0
+    world.run()
+    assert set(world.ended) == {"running", "next"}
+    world.engine.check_idle()

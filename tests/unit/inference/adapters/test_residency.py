@@ -341,3 +341,19 @@ def test_misuse_is_an_assertion(rig):
         rig.residency.on_loaded(key("a"))
     with pytest.raises(AssertionError, match="is HOST"):
         rig.residency.start(key("a"), "r1")
+
+
+def test_a_load_ahead_evicts_the_idle_but_nobody_who_is_waited_for():
+    rig = Rig(num_pages=6)
+    rig.to_idle("a")
+    rig.to_device("b", "r-b")
+    rig.to_host("c", "r-c")
+    rig.to_host("d", "r-d")
+    assert rig.residency.try_load_ahead(adapter("c").key, spare_pages=0) is not None
+    assert (rig.state("a"), rig.state("b"), rig.state("c")) == (DEVICE, DEVICE, LOADING)
+    assert rig.residency.try_load_ahead(adapter("d").key, spare_pages=1) is None
+    assert rig.residency.try_load_ahead(adapter("d").key, spare_pages=0) is not None
+    assert (rig.state("a"), rig.state("b"), rig.state("d")) == (HOST, DEVICE, LOADING)
+    rig.to_host("e", "r-e")
+    assert rig.residency.try_load_ahead(adapter("e").key, spare_pages=0) is None
+    assert rig.residency.try_load(adapter("e").key) is not None

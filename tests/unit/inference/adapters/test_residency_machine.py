@@ -87,6 +87,17 @@ class ResidencyMachine(RuleBasedStateMachine):
             self.residency.start(key, request_id)
             self.running[request_id] = self.waiting.pop(request_id)
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), spare_pages=st.integers(0, NUM_PAGES))
+    def load_ahead(self, data: st.DataObject, spare_pages: int) -> None:
+        key = self.waiting[data.draw(st.sampled_from(sorted(self.waiting)))]
+        if self.residency.state(key) is not ResidencyState.HOST:
+            return
+        resident = {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
+        wanted = resident & set(self.waiting.values())
+        self.do(self.residency.try_load_ahead(key, spare_pages))
+        assert wanted <= {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
+
     def leave(self, request_id: str) -> None:
         self.residency.leave(self.waiting.pop(request_id), request_id)
 
