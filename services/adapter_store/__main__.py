@@ -37,9 +37,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     )
     set_up_logging(settings.log_level, "adapter-store")
     try:
-        with open_store(
-            settings.data_dir, settings.database, settings.blob_dir, settings.max_upload_bytes
-        ) as store:
+        with open_store(settings, settings.max_upload_bytes) as store:
             store.uploads.recover()
             asyncio.run(_serve(store, settings))
     except OSError as error:
@@ -77,7 +75,7 @@ def _check(argv: Sequence[str], prog: str) -> int:
         print(f"{prog}: --data-dir: {place.data_dir} is not a directory", file=sys.stderr)
         return 2
     try:
-        with open_store(place.data_dir, place.database, place.blob_dir, max_upload_bytes=0) as store:
+        with open_store(place, max_upload_bytes=0) as store:
             problems = store.check_integrity()
             print("\n".join([repr(store), *problems, f"{len(problems)} problems"]))
     except OSError as error:

@@ -2,38 +2,31 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from services.adapter_store.blob_settings import BlobSettings
 from services.common.server_settings import ServerSettings
 from services.common.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceSettings:
+class PlaceSettings(BlobSettings):
     """Where a store's rows and bytes lie; `check` needs no more."""
 
     data_dir: Path = setting(Path(".multilora/store"), help="directory of the store's files")
     database_url: str = setting(
         "", help="SQLAlchemy URL, sqlite:///PATH; empty: store.sqlite3 in the data directory"
     )
-    blob_url: str = setting("", help="file:///DIRECTORY; empty: blobs in the data directory")
     log_level: str = setting("info", help="how much to log", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
         if self.database_url and not self.database_url.startswith("sqlite:///"):
             raise ValueError(f"--database-url: {self.database_url!r} is not served: give sqlite:///PATH")
-        if self.blob_url:
-            _blob_dir(self.blob_url)
+        self.check_blobs()
 
     @property
     def database(self) -> str:
         """The SQLAlchemy URL to open."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'store.sqlite3'}"
-
-    @property
-    def blob_dir(self) -> Path:
-        """The directory of blobs."""
-        return _blob_dir(self.blob_url) if self.blob_url else self.data_dir / "blobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +45,3 @@ class Settings(PlaceSettings, ServerSettings):
             raise ValueError("--max-upload-bytes: must be above 0")
         if self.gc_interval_s < 0:
             raise ValueError("--gc-interval-s: must not be negative")
-
-
-def _blob_dir(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise ValueError(f"--blob-url: {url!r} is not served: give file:///DIRECTORY")
-    return Path(unquote(parts.path))

@@ -4,9 +4,9 @@ import contextlib
 import fcntl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-from services.adapter_store.blobs import BlobStore, LocalBlobs
+from services.adapter_store.blobs import BlobStore
+from services.adapter_store.byte_places import open_byte_places
 from services.adapter_store.catalog import (
     Adapters,
     Aliases,
@@ -22,7 +22,8 @@ from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database
-from services.adapter_store.staging import LocalStaging, Staging
+from services.adapter_store.settings import PlaceSettings
+from services.adapter_store.staging import Staging
 from services.adapter_store.uploads import Intake, Uploads
 
 
@@ -69,16 +70,18 @@ class Store:
 
 
 @contextlib.contextmanager
-def open_store(data_dir: Path, database_url: str, blob_dir: Path, max_upload_bytes: int) -> Iterator[Store]:
-    """The store of `data_dir`. Raises OSError if another process has it open."""
-    make_dirs(data_dir)
-    with (data_dir / "lock").open("w") as lock:
+def open_store(place: PlaceSettings, max_upload_bytes: int) -> Iterator[Store]:
+    """The store of `place`. Raises OSError if another process has its data directory open."""
+    make_dirs(place.data_dir)
+    with (place.data_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(
-                f"{data_dir} is in use by another adapter store: stop it, or give another --data-dir"
+                f"{place.data_dir} is in use by another adapter store: stop it, or give another --data-dir"
             ) from error
-        with contextlib.closing(Database(database_url)) as database:
-            blobs = LocalBlobs(blob_dir)
-            yield Store(database, blobs, LocalStaging(data_dir / "uploads", blobs), max_upload_bytes)
+        with (
+            contextlib.closing(Database(place.database)) as database,
+            open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
+        ):
+            yield Store(database, blobs, staging, max_upload_bytes)

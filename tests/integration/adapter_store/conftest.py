@@ -20,7 +20,7 @@ from services.common.server import Server
 def at_rest(tmp_path: Path):
     """The store of this test; whole when the test is over."""
     place = PlaceSettings(data_dir=tmp_path / "store")
-    with open_store(place.data_dir, place.database, place.blob_dir, max_upload_bytes=64 << 20) as store:
+    with open_store(place, max_upload_bytes=64 << 20) as store:
         store.uploads.recover()
         yield store
         assert store.check_integrity() == []

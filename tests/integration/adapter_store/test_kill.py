@@ -63,7 +63,7 @@ def resume(store, files, number, state):
 def state_at_rest(data_dir, number):
     """The state of version `number` after the store's own recovery, which must leave all whole."""
     place = PlaceSettings(data_dir=data_dir)
-    with open_store(data_dir, place.database, place.blob_dir, max_upload_bytes=1 << 30) as store:
+    with open_store(place, max_upload_bytes=1 << 30) as store:
         store.uploads.recover()
         assert store.check_integrity() == []
         versions = store.versions.list(store.adapters.list(None, 0, "").rows[0].name, 0, "").rows

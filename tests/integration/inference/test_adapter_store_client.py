@@ -8,6 +8,7 @@ import pytest
 
 from client import StoreClient
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
+from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.store import open_store
 from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import OpenGate
@@ -70,12 +71,10 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path):
-    with open_store(
-        tmp_path / "store", f"sqlite:///{tmp_path}/store.sqlite3", tmp_path / "blobs", 1 << 30
-    ) as store:
+    with open_store(PlaceSettings(data_dir=tmp_path / "store"), 1 << 30) as store:
         server = Server("127.0.0.1:0", SERVICE_NAME)
         add_to_server(store, server.inner, OpenGate())
-        stage = Stage(await server.start(), tmp_path / "blobs", tmp_path)
+        stage = Stage(await server.start(), tmp_path / "store" / "blobs", tmp_path)
         await stage.client.register_base_model("tiny", "d" * 64, CONFIG, 64)
         yield stage
         await stage.close()

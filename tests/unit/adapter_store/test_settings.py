@@ -15,13 +15,13 @@ def test_defaults():
     assert settings.listen == "127.0.0.1:7001"
     assert settings.data_dir == Path(".multilora/store")
     assert settings.database == f"sqlite:///{Path('.multilora/store/store.sqlite3').absolute()}"
-    assert settings.blob_dir == Path(".multilora/store/blobs")
+    assert settings.blob_dir(settings.data_dir) == Path(".multilora/store/blobs")
     assert settings.max_upload_bytes == 8 << 30
 
 
 def test_places():
     settings = read("--data-dir", "/d", "--database-url", "sqlite:////r/x.db", "--blob-url", "file:///b%20c")
-    assert (settings.database, settings.blob_dir) == ("sqlite:////r/x.db", Path("/b c"))
+    assert (settings.database, settings.blob_dir(settings.data_dir)) == ("sqlite:////r/x.db", Path("/b c"))
     assert read("--data-dir", "/d", kind=PlaceSettings).database == "sqlite:////d/store.sqlite3"
 
 
@@ -40,7 +40,15 @@ def test_loopback_needs_no_leave(listen):
         (["--listen", "7001"], "HOST:PORT"),
         (["--database-url", "postgresql://x"], "sqlite:///"),
         (["--database-url", "sqlite://"], "sqlite:///"),
-        (["--blob-url", "s3://bucket"], "file:///"),
+        (["--blob-url", "s3:bucket"], "s3://BUCKET"),
+        (["--blob-url", "s3://b?endpoint=x"], "http://HOST"),
+        (["--blob-url", "s3://b?endpoint=https://a:b@x"], "must not hold credentials"),
+        (["--blob-url", "s3://b?regoin=x"], "regoin"),
+        (["--blob-url", "s3://b", "--blob-credentials-file", "/nowhere"], "--blob-credentials-file"),
+        (["--blob-url", "s3://b", "--blob-ca-file", "/nowhere"], "--blob-ca-file"),
+        (["--blob-url", "s3://b", "--blob-public-endpoint", "x"], "--blob-public-endpoint"),
+        (["--blob-url", "s3://b", "--presign-expiry-s", "604801"], "604800"),
+        (["--blob-url", "s3://b", "--upload-memory-bytes", "0"], "--upload-memory-bytes"),
         (["--blob-url", "file://host/x"], "file:///"),
         (["--blob-url", "/plain"], "file:///"),
         (["--max-upload-bytes", "0"], "--max-upload-bytes"),
