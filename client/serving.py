@@ -110,6 +110,32 @@ class RequestStats:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStats:
+    """How the server stands with its store: whether it hears every change, and how names were answered."""
+
+    connected: bool
+    disconnected_s: float
+    changes_seen: int
+    resolve_hits: int
+    resolve_calls: int
+    stale_resolves: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStats:
+    """Copies of requests on shadow versions, and how they compare with their requests."""
+
+    started: int
+    finished: int
+    failed: int
+    dropped: int
+    compared_tokens: int
+    diverged: int
+    primary_s: float
+    shadow_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The counters of one inference server."""
 
@@ -121,3 +147,5 @@ class Stats:
     steps: StepStats
     preemptions: int
     requests: RequestStats
+    store: StoreStats
+    shadow: ShadowStats

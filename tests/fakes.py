@@ -25,6 +25,7 @@ from services.inference.messages import (
 )
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, FinishReason, Request, ResolvedAdapter
+from services.inference.resolution import Resolution, ShadowTarget, StoreStats
 
 READY = Ready(num_pages=64, page_bytes=4096, max_context_tokens=256)
 
@@ -130,12 +131,20 @@ class FakeStore:
         self.registered: list[tuple[str, str, int]] = []
         self.is_closed = False
         self.callers: dict[str, Caller] = {}
+        self.targets: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.shadows: dict[str, ShadowTarget] = {}
 
-    async def resolve(self, name: str) -> ResolvedAdapter:
+    async def resolve(self, name: str, split_key: str = "") -> Resolution:
         self.resolved.append(name)
         if name not in self._adapters:
             raise ServiceError(Code.NOT_FOUND, Reason.ADAPTER_NOT_FOUND, f"no adapter {name}")
-        return self._adapters[name]
+        return Resolution(self._adapters[name], self.targets.get(name, ()), self.shadows.get(name))
+
+    def stats(self) -> StoreStats:
+        return StoreStats(True, 0.0, 0, 0, len(self.resolved), 0)
+
+    async def watch(self, listeners: Iterable[object] = ()) -> None:
+        await asyncio.Event().wait()
 
     async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
         if self._failures:

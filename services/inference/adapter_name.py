@@ -4,6 +4,7 @@ Must not know what exists: the store resolves names.
 """
 
 import re
+from dataclasses import dataclass
 
 from services.common.errors import invalid_field
 
@@ -13,7 +14,32 @@ _ALIAS = rf"(?![0-9]+$){_SEGMENT}"
 _SHORT = rf"{_SEGMENT}/{_SEGMENT}(?:@(?:{_NUMBER}|{_ALIAS}))?"
 _FULL = rf"tenants/{_SEGMENT}/adapters/{_SEGMENT}(?:/versions/{_NUMBER}|/aliases/{_ALIAS})?"
 _NAME = re.compile(rf"(?:{_FULL}|{_SHORT})")
+_FORMS = (
+    re.compile(
+        rf"tenants/({_SEGMENT})/adapters/({_SEGMENT})(?:/(?:versions/({_NUMBER})|aliases/({_ALIAS})))?"
+    ),
+    re.compile(rf"({_SEGMENT})/({_SEGMENT})(?:@(?:({_NUMBER})|({_ALIAS})))?"),
+)
 _SHORT_VERSION = re.compile(rf"({_SEGMENT})/({_SEGMENT})@({_NUMBER})")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterReference:
+    """A name whatever its form: the adapter's full name, and the version or alias of it, if any."""
+
+    adapter: str
+    version: int | None = None
+    alias: str | None = None
+
+
+def parse_reference(name: str) -> AdapterReference | None:
+    """What `name` refers to; None if it can name no adapter, version or alias."""
+    for form in _FORMS:
+        if found := form.fullmatch(name):
+            tenant, adapter, version, alias = found.groups()
+            full = f"tenants/{tenant}/adapters/{adapter}"
+            return AdapterReference(full, int(version) if version else None, alias)
+    return None
 
 
 def check_adapter_name(name: str) -> None:

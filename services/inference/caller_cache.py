@@ -77,6 +77,11 @@ class CallerCache:
         if key is not None:
             del self._known[key]
 
+    def change(self, kind: str, name: str) -> None:
+        """Takes one of the store's changes, of a kind as the wire names it."""
+        if kind == "TOKEN_REVOKED":
+            self.revoke(name)
+
     def forget_all(self) -> None:
         """Forgets every token: revocations may have been missed."""
         self._num_revocations += 1

@@ -4,6 +4,7 @@ Must hold no decision beyond defaults and presence; ranges are checked by the va
 """
 
 import time
+from dataclasses import asdict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -11,6 +12,8 @@ from protos.multilora.v1 import inference_pb2 as pb
 from services.common.errors import invalid_field
 from services.inference.messages import AdapterInfo, EngineStats, ResidencyState, Started, TokenLogprobs
 from services.inference.request import Request, SamplingParams
+from services.inference.resolution import StoreStats
+from services.inference.shadow_stats import ShadowStats
 from services.inference.stream import End
 from services.inference.token_stream import Delta
 
@@ -116,8 +119,8 @@ def resident_to_wire(info: AdapterInfo) -> pb.ResidentAdapter:
     )
 
 
-def stats_to_wire(stats: EngineStats) -> pb.Stats:
-    """The engine's counters in the wire's groups."""
+def stats_to_wire(stats: EngineStats, store: StoreStats, shadow: ShadowStats) -> pb.Stats:
+    """The engine's and the front end's counters in the wire's groups."""
     return pb.Stats(
         pool=pb.PoolStats(
             page_bytes=stats.page_bytes,
@@ -154,4 +157,6 @@ def stats_to_wire(stats: EngineStats) -> pb.Stats:
             cancelled=stats.cancelled_requests,
             failed=stats.failed_requests,
         ),
+        store=pb.StoreStats(**asdict(store)),
+        shadow=pb.ShadowStats(**asdict(shadow)),
     )

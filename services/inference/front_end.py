@@ -6,7 +6,7 @@ Starts them, announces that it serves, and stops by draining. Must not know requ
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.common.caller import Caller
@@ -14,6 +14,7 @@ from services.common.errors import Code, ServiceError
 from services.common.gate import OpenGate, TokenGate
 from services.common.server import Server
 from services.common.serving import credentials_of, say_who_may_call
+from services.inference.adapters.store_watch import ChangeListener
 from services.inference.admission import AdapterResolver
 from services.inference.caller_cache import CallerCache
 from services.inference.engine_client import EngineClient
@@ -43,6 +44,10 @@ class Store(AdapterResolver, Protocol):
         """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE."""
         ...
 
+    async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
+        """Hears what changes there until it is cancelled; so do `listeners`."""
+        ...
+
     async def close(self) -> None:
         """Closes the connection."""
         ...
@@ -69,10 +74,18 @@ class FrontEnd:
             grace_s=settings.drain_grace_s,
             credentials=credentials_of(settings),
         )
-        self._gate = TokenGate(CallerCache(store.authenticate).caller) if settings.is_guarded else OpenGate()
+        self._callers = CallerCache(store.authenticate)
+        self._gate = TokenGate(self._callers.caller) if settings.is_guarded else OpenGate()
         self._link = start_engine()
         self._engine = EngineClient(self._link)
-        self._servicer = InferenceServicer(model, self._engine, store)
+        self._servicer = InferenceServicer(
+            model,
+            self._engine,
+            store,
+            max_shadows=settings.max_shadows,
+            # One token a step for each running request must fit the step.
+            max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
+        )
         self._hurry = asyncio.Event()
         self._exit_code = 0
 
@@ -85,7 +98,10 @@ class FrontEnd:
         try:
             add_to_server(self._servicer, self._server.inner, self._gate)
             say_who_may_call(self._settings, await self._server.start())
-            tasks = [asyncio.create_task(self._start_up()), asyncio.create_task(self._watch_engine())]
+            tasks = [
+                asyncio.create_task(each)
+                for each in (self._start_up(), self._watch_engine(), self._store.watch((self._callers,)))
+            ]
             await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
         finally:
             for task in tasks:

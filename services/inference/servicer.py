@@ -23,6 +23,7 @@ from services.inference.messages import AdapterInfo, Ready, ResidencyState
 from services.inference.page_token import take_page
 from services.inference.request import AdapterKey
 from services.inference.served_model import ServedModel
+from services.inference.shadows import Shadows
 from services.inference.stream import RequestStream
 
 RETRY_AFTER_S = 1.0
@@ -33,10 +34,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
     """All RPCs. Refuses work until `open` and after `drain`, and counts what runs in between."""
 
-    def __init__(self, model: ServedModel, engine: EngineClient, resolver: AdapterResolver) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        engine: EngineClient,
+        resolver: AdapterResolver,
+        *,
+        max_shadows: int = 16,
+        max_requests: int = 256,
+    ) -> None:
         self._model = model
         self._engine = engine
+        self._resolver = resolver
         self._admission = Admission(model, resolver)
+        self._shadows = Shadows(
+            engine, resolver, model.tokenizer, max_copies=max_shadows, max_requests=max_requests
+        )
         self._ready: Ready | None = None
         self._base_model_digest = ""
         self._is_draining = False
@@ -51,6 +64,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     async def drain(self) -> None:
         """Refuses new work; returns when what runs has ended."""
         self._is_draining = True
+        self._shadows.stop()
         await self._is_idle.wait()
 
     async def Generate(
@@ -63,14 +77,20 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             )
             inner, callers_id = admitted.request, admitted.callers_id
             stream = RequestStream(inner, self._model.tokenizer.detokenizer(inner.prompt_token_ids))
+            original = self._shadows.original(admitted)
+            self._shadows.make_room(self._num_working)
             self._engine.submit(inner, stream)
             # A client that goes away is CancelledError in an await but GeneratorExit in a yield.
             try:
                 async with aclosing(stream.read()) as events:
                     async for event in events:
+                        if original is not None:
+                            original.note(event)
                         yield event_to_wire(event, inner, callers_id)
             finally:
                 self._engine.cancel(inner.request_id)
+        if original is not None and not self._is_draining:
+            self._shadows.start(original, self._num_working)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         """What this server runs."""
@@ -100,7 +120,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """Returns when the adapter is where it was asked to be."""
         with self._work():
             tier = tier_from_wire(request.tier, ResidencyState.DEVICE)
-            adapter = await self._admission.resolve(request.adapter)
+            adapter = await self._admission.resolve_one(request.adapter)
             return resident_to_wire(await self._engine.load(adapter, tier, pin=request.pin))
 
     async def UnloadAdapter(
@@ -117,7 +137,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.Stats:
         """The engine's counters."""
         self._require_ready()
-        return stats_to_wire(await self._engine.stats())
+        return stats_to_wire(await self._engine.stats(), self._resolver.stats(), self._shadows.stats)
 
     async def _visible(self, caller: Caller) -> tuple[AdapterInfo, ...]:
         """What the caller may know of. Weights that several tenants have show under the name last used."""
@@ -134,7 +154,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         for info in await self._engine.list_resident():
             if info.version_name == version_name:
                 return info.key
-        return (await self._admission.resolve(name)).key
+        return (await self._admission.resolve_one(name)).key
 
     def _require_ready(self) -> Ready:
         if self._ready is None:
@@ -161,6 +181,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """Raises AssertionError unless nothing runs."""
         assert not self._num_working, f"{self._num_working} calls are still counted"
         assert self._is_idle.is_set(), "idle, but a drain would wait"
+        self._shadows.check_integrity()
 
     def __repr__(self) -> str:
         state = "draining" if self._is_draining else "open" if self._ready else "starting"

@@ -49,6 +49,9 @@ class Settings(ServerSettings):
         True, help="fetch files straight from the store's object storage where it hands out URLs"
     )
     direct_reads_ca_file: Path | None = setting(None, help="PEM of the CA that vouches for object storage")
+    max_shadows: int = setting(
+        16, help="sampled copies of requests that run at once, for aliases with a shadow; 0: none"
+    )
     fetch_threads: int = setting(4, help="adapters fetched from the store at once")
     disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
@@ -70,7 +73,7 @@ class Settings(ServerSettings):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")
-        for name in ("max_context_tokens", "threads", "drain_grace_s"):
+        for name in ("max_context_tokens", "max_shadows", "threads", "drain_grace_s"):
             # So written that NaN is refused too.
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')}: must be a number from 0")

@@ -296,7 +296,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Stats(_message.Message):
-    __slots__ = ("pool", "queued_requests", "running_requests", "cache", "tokens", "steps", "preemptions", "requests")
+    __slots__ = ("pool", "queued_requests", "running_requests", "cache", "tokens", "steps", "preemptions", "requests", "store", "shadow")
     POOL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -305,6 +305,8 @@ class Stats(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     pool: PoolStats
     queued_requests: int
     running_requests: int
@@ -313,7 +315,45 @@ class Stats(_message.Message):
     steps: StepStats
     preemptions: int
     requests: RequestStats
-    def __init__(self, pool: _Optional[_Union[PoolStats, _Mapping]] = ..., queued_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., cache: _Optional[_Union[CacheStats, _Mapping]] = ..., tokens: _Optional[_Union[TokenStats, _Mapping]] = ..., steps: _Optional[_Union[StepStats, _Mapping]] = ..., preemptions: _Optional[int] = ..., requests: _Optional[_Union[RequestStats, _Mapping]] = ...) -> None: ...
+    store: StoreStats
+    shadow: ShadowStats
+    def __init__(self, pool: _Optional[_Union[PoolStats, _Mapping]] = ..., queued_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., cache: _Optional[_Union[CacheStats, _Mapping]] = ..., tokens: _Optional[_Union[TokenStats, _Mapping]] = ..., steps: _Optional[_Union[StepStats, _Mapping]] = ..., preemptions: _Optional[int] = ..., requests: _Optional[_Union[RequestStats, _Mapping]] = ..., store: _Optional[_Union[StoreStats, _Mapping]] = ..., shadow: _Optional[_Union[ShadowStats, _Mapping]] = ...) -> None: ...
+
+class StoreStats(_message.Message):
+    __slots__ = ("connected", "disconnected_s", "changes_seen", "resolve_hits", "resolve_calls", "stale_resolves")
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    DISCONNECTED_S_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_SEEN_FIELD_NUMBER: _ClassVar[int]
+    RESOLVE_HITS_FIELD_NUMBER: _ClassVar[int]
+    RESOLVE_CALLS_FIELD_NUMBER: _ClassVar[int]
+    STALE_RESOLVES_FIELD_NUMBER: _ClassVar[int]
+    connected: bool
+    disconnected_s: float
+    changes_seen: int
+    resolve_hits: int
+    resolve_calls: int
+    stale_resolves: int
+    def __init__(self, connected: bool = ..., disconnected_s: _Optional[float] = ..., changes_seen: _Optional[int] = ..., resolve_hits: _Optional[int] = ..., resolve_calls: _Optional[int] = ..., stale_resolves: _Optional[int] = ...) -> None: ...
+
+class ShadowStats(_message.Message):
+    __slots__ = ("started", "finished", "failed", "dropped", "compared_tokens", "diverged", "primary_s", "shadow_s")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_S_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_S_FIELD_NUMBER: _ClassVar[int]
+    started: int
+    finished: int
+    failed: int
+    dropped: int
+    compared_tokens: int
+    diverged: int
+    primary_s: float
+    shadow_s: float
+    def __init__(self, started: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., dropped: _Optional[int] = ..., compared_tokens: _Optional[int] = ..., diverged: _Optional[int] = ..., primary_s: _Optional[float] = ..., shadow_s: _Optional[float] = ...) -> None: ...
 
 class PoolStats(_message.Message):
     __slots__ = ("page_bytes", "total_pages", "free_pages", "kv_pages", "adapter_pages", "peak_kv_pages", "peak_adapter_pages")

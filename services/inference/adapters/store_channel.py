@@ -15,7 +15,10 @@ _OPTIONS = (
     # Notices a store whose machine is gone, in the middle of a read too.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A store that is back should be found within a second: while it is away, nothing new is heard.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 

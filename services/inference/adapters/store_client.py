@@ -1,10 +1,11 @@
 """The adapter store as inference sees it: names resolved, the base model registered.
 
-With `store_reader` the only module here that knows the store's stubs. Must not know residency or the engine.
+With `store_reader` and `store_watch` the only module here that knows the store's stubs. Must not know
+residency or the engine.
 """
 
 import re
-from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -13,55 +14,90 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapter_name import AdapterReference, parse_reference
+from services.inference.adapters.known_names import KnownNames, Question
 from services.inference.adapters.store_access import caller_from, token_error
 from services.inference.adapters.store_channel import open_aio_channel
 from services.inference.adapters.store_errors import store_error, store_unavailable
 from services.inference.adapters.store_link import StoreLink
+from services.inference.adapters.store_watch import ChangeListener, StoreWatch
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
+from services.inference.resolution import Resolution, ShadowTarget, StoreStats
 
 RESOLVE_TIMEOUT_S = 5.0
 REGISTER_TIMEOUT_S = 10.0
-MAX_REMEMBERED_NAMES = 100_000
 
 
 class AsyncStoreClient:
-    """For the front end's event loop; make it there."""
+    """For the front end's event loop; make it there. `watch` must run for names to be remembered."""
 
     def __init__(self, link: StoreLink, base_model: str) -> None:
         self._base_model = base_model
         self._channel = open_aio_channel(link)
         self._stub: Any = AdapterStoreServiceStub(self._channel)
-        self._last_known: OrderedDict[str, ResolvedAdapter] = OrderedDict()
+        self._names = KnownNames()
 
-    async def resolve(self, name: str) -> ResolvedAdapter:
-        """The ACTIVE version that any form of adapter name means now.
+    async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
+        """Hears the store's changes until it is cancelled, through every break of the connection.
 
-        The store is asked each time; while it does not answer, what `name` last meant is taken.
+        `listeners` hear them too.
+        """
+        await StoreWatch(self._stub, self._names, listeners).run()
+
+    async def resolve(self, name: str, split_key: str = "") -> Resolution:
+        """The ACTIVE version that any form of adapter name means now, for requests with this `split_key`.
+
+        Answered from memory while the store's changes are heard. Else the store is asked each time, and only
+        while it does not answer, what `name` last meant is taken.
         Raises ServiceError: the store's refusal, BASE_MODEL_MISMATCH, or STORE_UNAVAILABLE.
         """
-        try:
-            request = pb.ResolveVersionRequest(name=name)
-            version = await self._stub.ResolveVersion(request, timeout=RESOLVE_TIMEOUT_S)
-        except grpc.RpcError as error:
-            return self._stale_or_raise(name, store_error(error))
-        if version.base_model != self._base_model:
-            self._last_known.pop(name, None)
-            raise _other_base_model(version, self._base_model)
-        adapter = _resolved(version)
-        self._last_known[name] = adapter
-        self._last_known.move_to_end(name)
-        if len(self._last_known) > MAX_REMEMBERED_NAMES:
-            self._last_known.popitem(last=False)
-        return adapter
+        reference = parse_reference(name)
+        assert reference is not None, "admission has checked the name"
+        found = self._names.find(reference, split_key)
+        return found if found is not None else await self._ask(name, reference, split_key)
 
-    def _stale_or_raise(self, name: str, error: ServiceError) -> ResolvedAdapter:
+    async def _ask(self, name: str, reference: AdapterReference, split_key: str) -> Resolution:
+        question = self._names.ask(reference)
+        try:
+            request = pb.ResolveVersionRequest(name=name, split_key=split_key)
+            version = await self._stub.ResolveVersion(request, timeout=RESOLVE_TIMEOUT_S)
+            resolution = self._checked(version)
+        except grpc.RpcError as rpc_error:
+            return self._stale_or_raise(question, split_key, store_error(rpc_error))
+        except ServiceError:
+            self._names.refuse(question)
+            raise
+        except BaseException:
+            self._names.give_up(question)
+            raise
+        self._names.answer(question, version.version, resolution)
+        return resolution
+
+    def _stale_or_raise(self, question: Question, split_key: str, error: ServiceError) -> Resolution:
         if error.code is not Code.UNAVAILABLE:
-            self._last_known.pop(name, None)
+            self._names.refuse(question)
             raise error
-        if name not in self._last_known:
+        stale = self._names.fall_back(question, split_key)
+        if stale is None:
             raise error
-        return self._last_known[name]
+        return stale
+
+    def _checked(self, version: pb.AdapterVersion) -> Resolution:
+        if version.base_model != self._base_model:
+            raise _other_base_model(version, self._base_model)
+        targets = tuple((target.version, target.weight) for target in version.targets)
+        shadow = None
+        if version.HasField("shadow"):
+            adapter_name = version.name.partition("/versions/")[0]
+            shadow = ShadowTarget(
+                f"{adapter_name}/versions/{version.shadow.version}", version.shadow.sample_rate
+            )
+        return Resolution(_resolved(version), targets, shadow)
+
+    def stats(self) -> StoreStats:
+        """How it stands with the store."""
+        return self._names.stats()
 
     async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
         """Makes the served model known to the store; the same again is no error. Raises ServiceError."""
@@ -96,6 +132,13 @@ class AsyncStoreClient:
     async def close(self) -> None:
         """Ends the calls that run."""
         await self._channel.close()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless every question was answered and what is remembered adds up."""
+        self._names.check_idle()
+
+    def __repr__(self) -> str:
+        return f"AsyncStoreClient({self._names!r})"
 
 
 def _resolved(version: pb.AdapterVersion) -> ResolvedAdapter:

@@ -84,7 +84,7 @@ async def stage(tmp_path):
 async def test_what_was_pushed_is_resolved_and_fetched(stage, tmp_path):
     directory = write(tmp_path / "a", linear(Q0, 4))
     version = await stage.publisher.push(directory, "acme/support", alias="production")
-    adapter = await stage.client.resolve("acme/support")
+    adapter = (await stage.client.resolve("acme/support")).adapter
     assert (adapter.key, adapter.version_name) == (version.key, version.name)
     assert await stage.fetch(adapter) == Fetched(adapter.key, 1, 1024, FetchSource.STORE)
     assert (await stage.fetch(adapter)).source is FetchSource.DISK
@@ -95,7 +95,7 @@ async def test_what_was_pushed_is_resolved_and_fetched(stage, tmp_path):
 
 async def test_a_disabled_version_is_refused_to_new_requests_but_fetched_for_old_ones(stage, tmp_path):
     version = await stage.publisher.push(write(tmp_path / "a", linear(Q0, 4)), "acme/support")
-    adapter = await stage.client.resolve("acme/support@1")
+    adapter = (await stage.client.resolve("acme/support@1")).adapter
     await stage.publisher.disable_version(version.name)
     with pytest.raises(ServiceError) as caught:
         await stage.client.resolve("acme/support@1")
@@ -112,7 +112,7 @@ async def test_an_unknown_adapter_is_not_found(stage):
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
 async def test_a_blob_damaged_at_rest_is_told_and_not_kept(stage, tmp_path, damage):
     await stage.publisher.push(write(tmp_path / "a", linear(Q0, 4)), "acme/support")
-    adapter = await stage.client.resolve("acme/support")
+    adapter = (await stage.client.resolve("acme/support")).adapter
     if damage == "gone":
         shutil.rmtree(stage.blob_dir)
     else:

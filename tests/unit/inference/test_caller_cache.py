@@ -64,8 +64,9 @@ async def test_a_revoked_token_is_no_good_at_once_when_its_revocation_is_heard()
     await world.cache.caller("a")
     await world.cache.caller("b")
     del world.callers["a"]
-    world.cache.revoke("ta")
-    world.cache.revoke("never seen")
+    world.cache.change("TOKEN_REVOKED", "ta")
+    world.cache.change("TOKEN_REVOKED", "never seen")
+    world.cache.change("ALIAS_CHANGED", "tb")
     assert await world.reason("a") == "BAD_TOKEN"
     await world.cache.caller("b")
     assert world.asked == ["a", "b", "a"]

@@ -86,14 +86,14 @@ def reader(store):
 
 
 async def test_a_name_is_resolved_to_key_version_and_files(client):
-    adapter = await client.resolve("acme/support")
+    adapter = (await client.resolve("acme/support")).adapter
     assert (adapter.key, adapter.version_name, adapter.rank, adapter.files) == ("a" * 64, NAME, 8, (FILE,))
 
 
 async def test_the_store_is_asked_each_time(client, store):
     await client.resolve("acme/support")
     store.version.key = "b" * 64
-    assert (await client.resolve("acme/support")).key == "b" * 64
+    assert (await client.resolve("acme/support")).adapter.key == "b" * 64
 
 
 async def test_while_the_store_is_silent_a_name_means_what_it_last_meant(client, store):
