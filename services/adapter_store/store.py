@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from services.adapter_store.blobs import BlobStore
 from services.adapter_store.byte_places import open_byte_places
@@ -30,6 +30,10 @@ from services.adapter_store.uploads import Intake, Uploads
 def utc_now() -> datetime:
     """The clock."""
     return datetime.now(UTC)
+
+
+# What no open upload refers to stays so long in staging: an upload's rows follow its files.
+KEEP_STAGED = timedelta(days=1)
 
 
 class Store:
@@ -59,7 +63,16 @@ class Store:
         self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
         self.leases = Leases(database, now)
-        self.garbage = Collector(database, blobs, now, self.uploads.expire_idle)
+        self.garbage = Collector(
+            database,
+            blobs,
+            now,
+            self.uploads.expire_idle,
+            chores=[
+                self.changes.trim_changes,
+                lambda: staging.sweep(now() - KEEP_STAGED),
+            ],
+        )
 
     def check_integrity(self) -> list[str]:
         """What is wrong, one line each; every ACTIVE and DISABLED version's bytes are read and hashed."""

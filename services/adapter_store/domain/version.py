@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from services.adapter_store.domain.names import AdapterName
 from services.common.errors import Code, Reason, ServiceError
-from services.common.manifest_signature import Manifest, Signature
+from services.common.manifest_signature import Signature
 
 
 class VersionState(StrEnum):
@@ -81,11 +81,6 @@ class AdapterVersion:
     def size_bytes(self) -> int:
         """All files together."""
         return sum(file.size_bytes for file in self.files)
-
-    def manifest(self, base_model_digest: str) -> Manifest:
-        """What a signature of this version is over, on a base model of this digest."""
-        rows = ((file.path, file.size_bytes, file.sha256) for file in self.files)
-        return Manifest(str(self.adapter), self.base_model, base_model_digest, tuple(rows))
 
 
 def adapter_key(files: Iterable[VersionFile]) -> str:

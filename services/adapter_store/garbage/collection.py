@@ -25,6 +25,8 @@ DEFAULT_MIN_AGE_S = 3600
 MAX_MIN_AGE_S = 10 * 366 * 86400
 # What is told of damage fits one message.
 MAX_MISSING = 10_000
+# A token that is no good any more stays to be listed for so long.
+KEEP_ENDED_TOKENS = timedelta(days=90)
 _PAGE = 500
 
 
@@ -38,7 +40,10 @@ class _Run:
 
 
 class Collector:
-    """Collects garbage. `expire_uploads(dry_run)` gives up idle uploads and returns how many those are."""
+    """Collects garbage. `expire_uploads(dry_run)` gives up idle uploads and returns how many those are.
+
+    `chores` are what else is kept for a time only: each is called by every collection that is no dry run.
+    """
 
     def __init__(
         self,
@@ -46,11 +51,13 @@ class Collector:
         blobs: BlobStore,
         now: Callable[[], datetime],
         expire_uploads: Callable[[bool], int],
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._now = now
         self._expire_uploads = expire_uploads
+        self._chores = tuple(chores)
 
     def collect(
         self,
@@ -83,7 +90,10 @@ class Collector:
     def _trim(self, now: datetime) -> None:
         with self._database.write() as uow:
             uow.leases.drop_expired(now)
+            uow.tokens.drop_ended(now - KEEP_ENDED_TOKENS)
             uow.commit()
+        for chore in self._chores:
+            chore()
 
     def _finish_deletions(self) -> None:
         with self._database.read() as uow:

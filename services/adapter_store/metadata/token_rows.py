@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, or_, select, update
 
 from services.adapter_store.domain.token import Token
 from services.adapter_store.metadata.tables import tokens
@@ -50,6 +50,14 @@ class TokenRows:
             at_tenant = (tokens.c.tenant == after[0]) & (tokens.c.id > after[1])
             query = query.where(or_(tokens.c.tenant > after[0], at_tenant))
         return [_token(row) for row in self._connection.execute(query)]
+
+    def drop_ended(self, before: datetime) -> int:
+        """Forgets tokens that expired or were revoked before then; returns how many."""
+        before_us = to_us(before)
+        query = delete(tokens).where(
+            or_(tokens.c.expire_time_us < before_us, tokens.c.revoke_time_us < before_us)
+        )
+        return self._connection.execute(query).rowcount
 
     def revoke(self, token_id: str, now: datetime) -> bool:
         """Makes the token no good from now on; says whether it was not revoked before."""

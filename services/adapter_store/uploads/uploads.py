@@ -35,6 +35,7 @@ from services.adapter_store.metadata import Database, UnitOfWork
 from services.adapter_store.staging import Staging, incomplete
 from services.adapter_store.uploads.intake import Intake
 from services.adapter_store.uploads.lookup import find_upload
+from services.adapter_store.uploads.signed import check_signed
 from services.common.errors import Code, Reason, ServiceError, invalid_field
 from services.common.manifest_signature import Signature
 
@@ -208,8 +209,13 @@ class Uploads:
     def _settle(self, upload: Upload, actor: Actor) -> None:
         with self._database.read() as uow:
             base_model = find_base_model(uow, upload.base_model)
+            version = find_version(uow, find_adapter(uow, upload.adapter), upload.version)
         refusal = weights = None
         try:
+            # Once more: keys may have been taken back since it was started.
+            with self._database.read() as uow:
+                name, base = upload.adapter, version.base_model
+                check_signed(uow, name, version.name, base, version.files, version.signature)
             weights = validate(upload.files, self._blobs.open, base_model)
         except ServiceError as error:
             if error.reason is Reason.CORRUPT_BLOB:
@@ -250,6 +256,10 @@ class Uploads:
                 retry_after_s=60.0,
                 metadata={"oldest_upload_id": open_ids[0]},
             )
+        # Before bytes flow.
+        check_signed(
+            uow, adapter.name, str(adapter.name), adapter.base_model, request.files, request.signature
+        )
         now = self._now()
         version = uow.adapters.next_version(adapter.id)
         uow.versions.insert(

@@ -8,6 +8,7 @@ from services.adapter_store.domain.blob import StoredBlob
 from services.adapter_store.domain.garbage import Garbage
 from services.adapter_store.domain.version import Lineage, VersionState
 from services.adapter_store.garbage.collection import _pages
+from services.common.caller import Role
 from services.common.errors import Reason, ServiceError
 from tests.adapter_files import BASE_MODEL, WEIGHTS, adapter_files, declared, layer, lora, sha256
 from tests.unit.adapter_store.conftest import NAME, publish, send
@@ -160,3 +161,21 @@ def test_pages_cover_every_digest_once(count):
     assert pages[-1][2] is None
     for (_, page, last), (after, _, _) in pairwise(pages):
         assert last == after == page[-1].sha256
+
+
+def test_tokens_that_ended_long_ago_are_forgotten_and_others_stay(store):
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    for description, ttl_s in (("short", 60), ("long", 400 * 86400), ("endless", 0)):
+        store.tokens.create(NAME.tenant, Role.READER, description, ttl_s)
+
+    def known():
+        return {token.description for token in store.tokens.list(NAME.tenant, 0, "").rows}
+
+    store.garbage._now = lambda: start + timedelta(days=89)
+    store.garbage.collect(False)
+    assert known() == {"short", "long", "endless"}
+    store.garbage._now = lambda: start + timedelta(days=92)
+    store.garbage.collect(True)
+    assert known() == {"short", "long", "endless"}
+    store.garbage.collect(False)
+    assert known() == {"long", "endless"}

@@ -1,0 +1,29 @@
+"""Holds a version to its tenant's rules of signatures, in the store; inference does so again by itself."""
+
+from collections.abc import Sequence
+
+from services.adapter_store.domain.names import AdapterName
+from services.adapter_store.domain.version import VersionFile
+from services.adapter_store.metadata import UnitOfWork
+from services.common.manifest_signature import Manifest, Signature, check_signature
+
+
+def check_signed(
+    uow: UnitOfWork,
+    adapter: AdapterName,
+    version_name: str,
+    base_model: str,
+    files: Sequence[VersionFile],
+    signature: Signature | None,
+) -> None:
+    """Raises BAD_SIGNATURE for a signature that is not good, and for none where the tenant asks for one."""
+    tenant = uow.tenants.get(adapter.tenant)
+    known = uow.base_models.get(base_model)
+    manifest = Manifest(
+        adapter=str(adapter),
+        base_model=base_model,
+        base_model_digest="" if known is None else known.digest,
+        files=tuple((file.path, file.size_bytes, file.sha256) for file in files),
+    )
+    trusted = {key.key_id: key.public_key for key in tenant.trusted_keys}
+    check_signature(version_name, manifest, signature, trusted, required=tenant.require_signatures)
