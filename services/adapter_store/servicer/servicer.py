@@ -127,7 +127,9 @@ class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterSto
         self, request_iterator: AsyncIterator[pb.UploadRequest], context: Context
     ) -> pb.UploadResponse:
         """See the proto."""
-        persisted_bytes = await transfer.take(self._store.intake, self._upload_room, request_iterator)
+        persisted_bytes = await transfer.take(
+            self._store.intake, self._upload_room, request_iterator, _actor(context, "Upload")
+        )
         return pb.UploadResponse(persisted_bytes=persisted_bytes)
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.UploadStatus:

@@ -8,13 +8,16 @@ import google_crc32c
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.blobs import BlobStore, read_range
 from services.adapter_store.catalog import Versions
+from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.names import parse_reference
 from services.adapter_store.servicer.upload_room import Pace, UploadRoom
 from services.adapter_store.uploads import FileTarget, Intake
 from services.common.errors import ServiceError, invalid_field
 
 
-async def take(intake: Intake, room: UploadRoom, requests: AsyncIterator[pb.UploadRequest]) -> int:
+async def take(
+    intake: Intake, room: UploadRoom, requests: AsyncIterator[pb.UploadRequest], actor: Actor
+) -> int:
     """Appends a stream's chunks to one file; returns its durable bytes.
 
     What arrived before the stream broke stays. Waits for a place in `room` before it reads on.
@@ -25,7 +28,7 @@ async def take(intake: Intake, room: UploadRoom, requests: AsyncIterator[pb.Uplo
     target = await asyncio.to_thread(intake.open_file, first.upload_id, first.path)
     async with room.place() as pace:
         try:
-            return await _take_into(intake, target, pace, first, requests)
+            return await _take_into(intake, target, pace, first, requests, actor)
         finally:
             await asyncio.to_thread(intake.leave, target)
 
@@ -36,6 +39,7 @@ async def _take_into(
     pace: Pace,
     first: pb.UploadRequest,
     rest: AsyncIterator[pb.UploadRequest],
+    actor: Actor,
 ) -> int:
     request: pb.UploadRequest | None = first
     while request is not None:
@@ -43,7 +47,7 @@ async def _take_into(
         crc32c = request.crc32c if request.HasField("crc32c") else None
         await asyncio.to_thread(intake.append, target, request.write_offset, request.data, crc32c)
         if request.finish:
-            return await asyncio.to_thread(intake.finish_file, target)
+            return await asyncio.to_thread(intake.finish_file, target, actor)
         pace.note(len(request.data))
         request = await pace.next(rest)
     return await asyncio.to_thread(intake.persisted, target)

@@ -7,6 +7,7 @@ from datetime import datetime
 import google_crc32c
 
 from services.adapter_store.blobs import BlobStore
+from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.upload import PersistedFile, Upload, UploadState
 from services.adapter_store.domain.version import VersionFile
@@ -97,7 +98,7 @@ class Intake:
             for position, file in enumerate(upload.files)
         ]
 
-    def finish_file(self, target: FileTarget) -> int:
+    def finish_file(self, target: FileTarget, actor: Actor = STORE) -> int:
         """Verifies the whole file and puts it into the blob store; returns its size. May be called again.
 
         Raises UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH (the staged bytes are dropped), UPLOAD_NOT_FOUND.
@@ -106,12 +107,14 @@ class Intake:
         try:
             with (
                 target.stage.stored(lambda: claim(self._database, self._blobs, file, self._now())),
-                self._database.write() as uow,
+                self._database.write(actor) as uow,
             ):
                 find_upload(uow, upload.id, UploadState.OPEN)
                 uow.versions.set_stored(upload.adapter_id, upload.version, file.path)
                 uow.blobs.set_stored(file.sha256)
                 uow.uploads.add_tenant_blob(upload.adapter.tenant, file)
+                name = upload.adapter.version(upload.version)
+                uow.audit.add(upload.adapter.tenant, name, f"{file.path} stored")
                 uow.commit()
         except FileNotFoundError:
             self._must_be_stored(target)
