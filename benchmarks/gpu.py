@@ -4,6 +4,7 @@ Needs torch, triton, safetensors, grpcio and numpy; no store, network or checkpo
 
     engine   time a token, prefill and throughput, by batch and number of distinct adapters
     churn    steps of running streams while others' adapters arrive; times to first token
+    thousands  S-LoRA's trace over many adapters of many ranks, against the same over a few
     kernel   SGMV against its floor and the base matmul, by batch, popularity and ranks
 
 Whatever the time allows is measured, what it did not allow is named, and the files are written all along.
@@ -29,15 +30,17 @@ from benchmarks.engine_table import cells, run_engine_table
 from benchmarks.kernel_table import Ceilings, KernelRow, is_right, run_kernel_table
 from benchmarks.kernel_world import KernelWorld
 from benchmarks.machine import describe
-from benchmarks.output_check import MAX_OVER_PLAIN, check_logits, check_mixed
+from benchmarks.mixed_check import check_mixed
+from benchmarks.output_check import MAX_OVER_PLAIN, check_logits
 from benchmarks.random_model import write_config
 from benchmarks.report import Report
 from benchmarks.shape import SHAPES, BenchShape
+from benchmarks.thousands_table import run_thousands_table
 from benchmarks.workbench import Workbench, workbench
 from services.inference.model.config import read_config
 
 # What a table may spend of the time, next to those that come after it.
-WEIGHTS = {"engine": 5.0, "churn": 1.5, "kernel": 2.0}
+WEIGHTS = {"engine": 5.0, "churn": 1.5, "thousands": 2.0, "kernel": 2.0}
 NUM_CHECK_ADAPTERS = 32
 MOST_ROWS_PRINTED = 40
 
@@ -60,13 +63,16 @@ def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="The engine's figures on one machine."
     )
-    parser.add_argument("--tables", default="engine,churn,kernel", help="which, in this order (%(default)s)")
+    parser.add_argument(
+        "--tables", default="engine,churn,thousands,kernel", help="which, in this order (%(default)s)"
+    )
     parser.add_argument("--seconds-budget", type=float, default=540.0, help="time to spend (%(default)s)")
     parser.add_argument(
         "--output", type=Path, default=Path("docs/benchmarks/gpu"), help="OUTPUT.json and OUTPUT.md"
     )
     parser.add_argument("--shape", choices=sorted(SHAPES), default="llama-8b")
     parser.add_argument("--most-adapters", type=int, help="leave out engine cells with more; default: none")
+    parser.add_argument("--many-adapters", type=int, help="of the thousands table; default: the shape's")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--directory", type=Path, help="keeps adapters from run to run; default: temporary")
     parser.add_argument("--commit", default="", help="the commit to name, where this is no checkout")
@@ -80,6 +86,8 @@ def parse(arguments: Sequence[str]) -> Options:
     shape = SHAPES[found.shape]
     if found.most_adapters is not None:
         shape = replace(shape, engine=replace(shape.engine, most_adapters=found.most_adapters))
+    if found.many_adapters is not None:
+        shape = replace(shape, thousands=replace(shape.thousands, many=found.many_adapters))
     return Options(
         tables=tables,
         shape=shape,
@@ -152,7 +160,8 @@ class Run:
 
     def _engine_part(self, directory: Path, tables: Sequence[str]) -> None:
         num_adapters = self._num_adapters(tables)
-        with workbench(self._shape, self._options.device, num_adapters, directory) as bench:
+        ranks = [self._shape.rank] * num_adapters
+        with workbench(self._shape, self._options.device, ranks, directory) as bench:
             self._budget.say(f"engine is warm, {num_adapters} adapters are on disk")
             self._guarded(partial(self._check, bench))
             for table in tables:
@@ -163,8 +172,10 @@ class Run:
         if table == "engine":
             bandwidth = self._ceilings.copy_bytes_per_s
             skipped = run_engine_table(bench, bandwidth, budget, lambda rows: self.report.put(table, rows))
-        else:
+        elif table == "churn":
             skipped = run_churn_table(bench, budget, lambda rows: self.report.put(table, rows))
+        else:
+            skipped = run_thousands_table(bench, budget, lambda rows: self.report.put(table, rows))
         self._note_skipped(skipped)
 
     def _num_adapters(self, tables: Sequence[str]) -> int:
@@ -180,7 +191,7 @@ class Run:
         num_adapters = min(NUM_CHECK_ADAPTERS, len(bench.adapters), max(self._shape.engine.batches))
         logits = check_logits(bench, num_adapters)
         self._budget.say(f"{logits}")
-        mixed = check_mixed(bench, num_adapters, MAX_OVER_PLAIN * logits.plain_max)
+        mixed = check_mixed(bench, num_adapters, MAX_OVER_PLAIN * logits.plain_rms)
         self._budget.say(f"{mixed}")
         self.report.put("check: log-probabilities against plain torch one precision up", [logits])
         self.report.put("check: mixed batch against each request alone", [mixed])

@@ -174,6 +174,11 @@ class LocalEngine:
                     self._replies[call_id] = value
         return Step(start_s, end_s, self._runner.busy_s - runner_s, num_tokens)
 
+    @property
+    def num_live(self) -> int:
+        """Requests that have not ended."""
+        return len(self._streams)
+
     def finish(self, streams: Iterable[Stream]) -> list[Step]:
         """Steps until all of `streams` have ended."""
         steps, streams = [], list(streams)

@@ -1,11 +1,10 @@
 """Whether the engine that is being timed computes the right thing.
 
-`check_logits`: log-probabilities of a mixed batch, prefill and decode, against the same model in plain
+Log-probabilities of a mixed batch, prefill and decode, against the same model in plain
 torch one precision up; the yardstick is the error of plain torch in the engine's own precision.
-`check_mixed`: a mixed batch's greedy tokens against each request alone. Must not know tables.
+Must not know tables.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,6 @@ NUM_LOGPROBS = 20
 # Rounding differs by the order of sums alone; a wrong or a missing delta is an error of several yardsticks.
 MAX_OVER_PLAIN = 1.5
 NUM_CHECKED = 8
-NUM_ALONE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +38,6 @@ class LogitCheck:
     def passed(self) -> bool:
         """Whether the engine errs no more than plain torch does; NaN never passes."""
         return self.engine_rms <= MAX_OVER_PLAIN * self.plain_rms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MixedCheck:
-    """Of `num_streams`, `num_equal` gave the same tokens mixed and alone.
-
-    `worst_gap` is the largest lead of the best logit over the second where others first differed; where
-    two runs each err by at most e a logit, it cannot exceed 4 e, `gap_bound`.
-    """
-
-    num_streams: int
-    num_equal: int
-    worst_gap: float
-    gap_bound: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every difference is a near tie."""
-        return self.worst_gap <= self.gap_bound
 
 
 def check_logits(bench: Workbench, num_adapters: int) -> LogitCheck:
@@ -103,31 +82,3 @@ def _triple(stream: Stream, exact: Tensor, coarse: Tensor) -> tuple[Tensor, Tens
     # In float32, as the sampler takes them.
     plain = coarse.float().log_softmax(-1).gather(1, ids).cpu().double()
     return found.flatten(), true.flatten(), plain.flatten()
-
-
-def check_mixed(bench: Workbench, num_adapters: int, max_error: float) -> MixedCheck:
-    """One request on each of `num_adapters` adapters; `max_error` bounds the error of a logit."""
-    prompts = bench.prompts(num_adapters, num_adapters)
-    num_tokens = bench.shape.engine.num_prompt_tokens // 4 + 1
-    sampling = SamplingParams(max_tokens=num_tokens, temperature=0.0, ignore_eos=True)
-    mixed = bench.engine.generate(prompts, sampling)
-    with_gaps = SamplingParams(max_tokens=num_tokens, temperature=0.0, ignore_eos=True, logprobs=2)
-    num_equal, worst_gap = 0, 0.0
-    spread = range(0, len(prompts), max(1, len(prompts) // NUM_ALONE))
-    for index in spread:
-        (alone,) = bench.engine.generate([prompts[index]], with_gaps)
-        gap = _gap_at_difference(mixed[index].token_ids, alone)
-        num_equal += gap is None
-        worst_gap = max(worst_gap, gap or 0.0)
-    return MixedCheck(
-        num_streams=len(spread), num_equal=num_equal, worst_gap=worst_gap, gap_bound=4 * max_error
-    )
-
-
-def _gap_at_difference(token_ids: Sequence[int], alone: Stream) -> float | None:
-    pairs = zip(token_ids, alone.token_ids, alone.logprobs, strict=True)
-    for one, other, position in pairs:
-        if one != other:
-            (_, best), (_, second) = position.top
-            return best - second
-    return None

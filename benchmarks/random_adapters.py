@@ -26,11 +26,13 @@ WINDOW_STRIDE_ELEMENTS = 1009
 NUM_THREADS = 8
 
 
-def write_random_adapters(root: Path, config: ModelConfig, ranks: Sequence[int]) -> list[ResolvedAdapter]:
+def write_random_adapters(
+    root: Path, config: ModelConfig, ranks: Sequence[int], seed: int = 1
+) -> list[ResolvedAdapter]:
     """Adapter i has ranks[i], bfloat16, alpha = 2 r. Files of an earlier call are used again."""
     shapes = {rank: tensor_shapes(config, rank) for rank in set(ranks)}
     longest = max(sum(rows * columns for _, rows, columns in tensors) for tensors in shapes.values())
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     num_elements = longest + len(ranks) * WINDOW_STRIDE_ELEMENTS
     random = torch.empty(num_elements, dtype=torch.float32).normal_(0.0, WEIGHT_STD, generator=generator)
     buffer = memoryview(random.bfloat16().view(torch.uint8).numpy())  # type: ignore[arg-type]
@@ -47,6 +49,31 @@ def write_random_adapters(root: Path, config: ModelConfig, ranks: Sequence[int])
 
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         return list(threads.map(write, range(len(ranks))))
+
+
+def write_many_adapters(
+    root: Path, config: ModelConfig, ranks: Sequence[int], num_adapters: int, num_files: int
+) -> list[ResolvedAdapter]:
+    """`num_adapters` adapters that no two caches hold as one, over the weights of `num_files` at most.
+
+    Adapter i has rank ranks[i % len(ranks)]. Those that share weights differ in alpha.
+    """
+    num_files = min(num_adapters, num_files - num_files % len(ranks) or len(ranks))
+    # None of them may be an adapter that another table has brought in.
+    file_ranks = [ranks[i % len(ranks)] for i in range(num_files)]
+    originals = write_random_adapters(root, config, file_ranks, seed=2)
+    found = list(originals)
+    for index in range(num_files, num_adapters):
+        original = Path(originals[index % num_files].version_name)
+        weights = next(f for f in originals[index % num_files].files if f.path == WEIGHTS_FILE)
+        directory = root / f"{index:04d}-as-{original.name}"
+        directory.mkdir(exist_ok=True)
+        if not (directory / WEIGHTS_FILE).exists():
+            os.link(original / WEIGHTS_FILE, directory / WEIGHTS_FILE)
+        rank = ranks[index % len(ranks)]
+        config_file = _write(directory / CONFIG_FILE, _peft_config(rank, 2 + 2 * (index // num_files)))
+        found.append(resolved_files(directory, [config_file, weights]))
+    return found
 
 
 def tensor_shapes(config: ModelConfig, rank: int) -> list[tuple[str, int, int]]:
@@ -76,12 +103,12 @@ def _header(tensors: Sequence[tuple[str, int, int]]) -> tuple[bytes, int]:
     return struct.pack("<Q", len(text)) + text, offset
 
 
-def _peft_config(rank: int) -> bytes:
+def _peft_config(rank: int, alpha_over_rank: int = 2) -> bytes:
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     fields = {
         "peft_type": "LORA",
         "r": rank,
-        "lora_alpha": 2 * rank,
+        "lora_alpha": alpha_over_rank * rank,
         "target_modules": targets,
         "bias": "none",
     }

@@ -38,6 +38,25 @@ class ChurnSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThousandsSizes:
+    """S-LoRA's trace over `few` and over `many` adapters, whose ranks take turns in `ranks`.
+
+    `files` is how many different weights there are on disk: adapters beyond that share them, but no
+    residency. Lengths are drawn from [low, high).
+    """
+
+    few: int
+    many: int
+    files: int
+    ranks: tuple[int, ...]
+    seconds: float
+    requests_per_s: float
+    skew: float
+    cv: float
+    lengths: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSizes:
     """Cells of the kernel table; `num_layers` sets of weights take turns, so that no cache holds them."""
 
@@ -61,6 +80,7 @@ class BenchShape:
     threads: int
     engine: EngineSizes
     churn: ChurnSizes
+    thousands: ThousandsSizes
     kernel: KernelSizes
 
 
@@ -108,6 +128,17 @@ LLAMA_8B = BenchShape(
         newcomer_tokens=8,
         num_idle_repeats=5,
     ),
+    thousands=ThousandsSizes(
+        few=5,
+        many=2000,
+        files=96,
+        ranks=(8, 16, 32, 64),
+        seconds=30.0,
+        requests_per_s=40.0,
+        skew=1.0,
+        cv=1.0,
+        lengths=(8, 512),
+    ),
     kernel=KernelSizes(
         batches=(1, 2, 4, 8, 16, 32, 64, 128, 256), ranks=(8, 16, 32, 64), num_layers=8, replays=15
     ),
@@ -139,6 +170,17 @@ TINY = BenchShape(
     ),
     churn=ChurnSizes(
         num_running=3, num_resident=2, num_newcomers=2, steps_apart=4, newcomer_tokens=2, num_idle_repeats=2
+    ),
+    thousands=ThousandsSizes(
+        few=2,
+        many=12,
+        files=8,
+        ranks=(2, 4),
+        seconds=0.2,
+        requests_per_s=100.0,
+        skew=1.0,
+        cv=1.0,
+        lengths=(2, 10),
     ),
     kernel=KernelSizes(batches=(1, 4), ranks=(4, 8), num_layers=2, replays=3),
 )

@@ -1,6 +1,6 @@
 """An engine with a random model and random adapters, ready to be measured. Must not know how."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from services.inference.request import ResolvedAdapter
 from services.inference.settings import Settings
 
 DISK_CACHE_BYTES = 1 << 40
+# A trace is not refused where the engine is slower than it.
+MAX_QUEUE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,10 @@ class Workbench:
         stored = num_adapter_bytes(self.config, self.shape.rank)
         return stored * self.dtype.itemsize // torch.bfloat16.itemsize
 
-    def prompt(self, index: int) -> list[int]:
-        """Random token ids, the same for the same `index`."""
+    def prompt(self, index: int, num_tokens: int = 0) -> list[int]:
+        """Random token ids, the same for the same `index`; as many as the engine table's, if not told."""
         generator = torch.Generator().manual_seed(index)
-        size = (self.shape.engine.num_prompt_tokens,)
+        size = (num_tokens or self.shape.engine.num_prompt_tokens,)
         return torch.randint(0, self.config.vocab_size, size, generator=generator).tolist()
 
     def prompts(self, batch: int, num_adapters: int) -> list[Prompt]:
@@ -66,12 +68,12 @@ class Workbench:
 
 
 @contextmanager
-def workbench(shape: BenchShape, device: str, num_adapters: int, directory: Path) -> Iterator[Workbench]:
-    """Writes `num_adapters` adapters and a config below `directory`; makes the model; starts the engine."""
+def workbench(shape: BenchShape, device: str, ranks: Sequence[int], directory: Path) -> Iterator[Workbench]:
+    """Writes adapters of `ranks` and a config below `directory`; makes the model; starts the engine."""
     model_dir = directory / shape.name
     write_config(model_dir, shape.config)
     config = read_config(model_dir)
-    adapters = write_random_adapters(directory / "adapters", config, [shape.rank] * num_adapters)
+    adapters = write_random_adapters(directory / "adapters", config, ranks)
     settings = Settings(
         model=model_dir,
         device=device,
@@ -80,6 +82,7 @@ def workbench(shape: BenchShape, device: str, num_adapters: int, directory: Path
         disk_cache_bytes=DISK_CACHE_BYTES,
         cache_dir=directory / "cache",
         max_batch_tokens=shape.max_batch_tokens,
+        max_queue=MAX_QUEUE,
         threads=shape.threads,
     )
     model = RandomModel()

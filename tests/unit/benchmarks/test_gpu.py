@@ -49,12 +49,26 @@ def test_engine_and_churn(tmp_path: Path):
     assert all(row["ttft_p50_ms"] > 0 and row["idle_ttft_p50_ms"] > 0 for row in churn[1:])
 
 
+def test_thousands(tmp_path: Path):
+    code, found = run(tmp_path, "--tables", "thousands")
+    assert (code, found["failures"], found["notes"]) == (0, [], [])
+    few, many = found["tables"]["thousands"]
+    assert (few["adapters"], few["files"], few["over_few"]) == (2, 2, None)
+    assert (many["adapters"], many["files"], many["requests"]) == (12, 8, 20)
+    assert many["over_few"] == many["tokens_per_s"] / few["tokens_per_s"]
+    # The few were loaded by the first replay; the others come in once each.
+    assert few["loads"] == few["used"] == 2
+    assert many["loads"] >= many["used"] - few["used"]
+    assert 0 < many["ttft_p50_ms"] <= many["ttft_p99_ms"]
+
+
 def test_without_time_everything_skipped_is_named(tmp_path: Path):
     code, found = run(tmp_path, "--seconds-budget", "0")
     assert code == 0
     text = " ".join(found["notes"])
     assert "cells (batch x adapters) 4 x 0, 4 x 1" in text
     assert "churn: none and what follows" in text
+    assert "thousands: all of it" in text
     assert "kernel: o from batch 1 on" in text
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.local_engine import resolved
-from benchmarks.random_adapters import num_adapter_bytes, write_random_adapters
+from benchmarks.random_adapters import num_adapter_bytes, write_many_adapters, write_random_adapters
 from benchmarks.random_model import write_config
 from benchmarks.shape import TINY
 from services.inference.adapters.adapter_weights import read_adapter_weights
@@ -38,3 +38,16 @@ def test_a_second_call_finds_the_same_and_writes_nothing(tmp_path: Path):
     assert write_random_adapters(tmp_path / "adapters", config, [4, 4]) == first
     assert [file.stat().st_mtime_ns for file in files] == times
     assert [resolved(Path(adapter.version_name)) for adapter in first] == first
+
+
+def test_many_adapters_over_few_files_have_keys_of_their_own(tmp_path: Path):
+    write_config(tmp_path, TINY.config)
+    config = read_config(tmp_path)
+    for _ in range(2):
+        adapters = write_many_adapters(tmp_path / "many", config, [2, 4], num_adapters=10, num_files=5)
+    assert len({adapter.key for adapter in adapters}) == 10
+    assert len({adapter.files[1].sha256 for adapter in adapters}) == 4
+    ranks = [
+        read_adapter_weights(Path(adapter.version_name), lora_sites(config), 8).rank for adapter in adapters
+    ]
+    assert ranks == [2, 4] * 5
