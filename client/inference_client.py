@@ -51,17 +51,20 @@ class InferenceClient:
         timeout_s: float | None = None,
         request_id: str = "",
         priority: int = 0,
+        split_key: str = "",
     ) -> GenerateStream:
         """Starts one stream from exactly one of `text`, `token_ids` and `messages`.
 
         `adapter` is `acme/support` (its production alias, else its latest version), `acme/support@staging`,
-        `acme/support@3`, a full resource name, or empty for the base model. Raises ValueError.
+        `acme/support@3`, a full resource name, or empty for the base model. Of an alias that splits traffic,
+        the same `split_key` (default: `request_id`) falls to the same version. Raises ValueError.
         """
         request = pb.GenerateRequest(
             adapter=adapter,
             sampling=(sampling or SamplingParams()).to_proto(),
             request_id=request_id,
             priority=priority,
+            split_key=split_key,
             **prompt_fields(text, token_ids, messages),  # type: ignore[arg-type]
         )
         return GenerateStream(self._stub.Generate(request, timeout=timeout_s))

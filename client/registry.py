@@ -180,3 +180,39 @@ class Lease:
     holder: str
     num_keys: int
     expire_time: datetime | None
+
+
+class ChangeKind(StrEnum):
+    """What happened to the thing that a change names."""
+
+    CHANGE_KIND_UNSPECIFIED = "CHANGE_KIND_UNSPECIFIED"
+    VERSION_ACTIVE = "VERSION_ACTIVE"
+    VERSION_DISABLED = "VERSION_DISABLED"
+    VERSION_DELETED = "VERSION_DELETED"
+    ALIAS_CHANGED = "ALIAS_CHANGED"
+    ADAPTER_DELETED = "ADAPTER_DELETED"
+    TENANT_UPDATED = "TENANT_UPDATED"
+    TOKEN_REVOKED = "TOKEN_REVOKED"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that was committed; `name` is a full resource name, or a token's id."""
+
+    kind: ChangeKind
+    name: str
+    time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Changes in the order of their commits, and the token to go on from after them.
+
+    `reset`: what came before is not known, so whatever was remembered is stale. `caught_up`: no change that
+    was committed before this is still to come.
+    """
+
+    changes: tuple[Change, ...]
+    resume_token: str
+    reset: bool
+    caught_up: bool

@@ -15,8 +15,6 @@ from client.push import Push
 from client.registry import (
     Adapter,
     AdapterVersion,
-    Alias,
-    AliasMove,
     BaseModel,
     CollectGarbageResponse,
     Lease,
@@ -24,13 +22,15 @@ from client.registry import (
 )
 from client.signing import SigningKey
 from client.store_access import StoreAccess
+from client.store_aliases import StoreAliases
+from client.store_watch import StoreWatch
 from client.upload import Progress, ignore_progress
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 
 
-class StoreClient(StoreAccess):
+class StoreClient(StoreAccess, StoreAliases, StoreWatch):
     """A connection to one adapter store; use it as `async with StoreClient(address) as store`.
 
     Make it inside a running event loop. Names are full resource names or the short forms `acme/support`,
@@ -122,6 +122,11 @@ class StoreClient(StoreAccess):
         with rpc_errors():
             return decode(Adapter, await self._stub.UpdateAdapter(request))
 
+    async def delete_adapter(self, name: str, *, etag: str = "") -> None:
+        """Deletes an adapter, its versions and aliases; with `etag`, only if nobody changed it since."""
+        with rpc_errors():
+            await self._stub.DeleteAdapter(pb.DeleteAdapterRequest(name=name, etag=etag))
+
     async def push(
         self,
         directory: str | Path,
@@ -164,12 +169,11 @@ class StoreClient(StoreAccess):
         found = pages(self._stub.ListVersions, pb.ListVersionsRequest(parent=adapter, page_size=PAGE_SIZE))
         return [decode(AdapterVersion, each) async for page in found for each in page.versions]
 
-    async def resolve_version(self, name: str) -> AdapterVersion:
-        """The ACTIVE version that `name` means now."""
+    async def resolve_version(self, name: str, *, split_key: str = "") -> AdapterVersion:
+        """The ACTIVE version that `name` means now, for requests with this `split_key`."""
+        request = pb.ResolveVersionRequest(name=name, split_key=split_key)
         with rpc_errors():
-            return decode(
-                AdapterVersion, await self._stub.ResolveVersion(pb.ResolveVersionRequest(name=name))
-            )
+            return decode(AdapterVersion, await self._stub.ResolveVersion(request))
 
     async def disable_version(self, name: str) -> AdapterVersion:
         """Refuses the version to new requests; running streams finish."""
@@ -183,6 +187,11 @@ class StoreClient(StoreAccess):
         with rpc_errors():
             return decode(AdapterVersion, await self._stub.EnableVersion(pb.EnableVersionRequest(name=name)))
 
+    async def delete_version(self, name: str) -> AdapterVersion:
+        """Deletes a version for good; refused while an alias points at it."""
+        with rpc_errors():
+            return decode(AdapterVersion, await self._stub.DeleteVersion(pb.DeleteVersionRequest(name=name)))
+
     async def read(self, version: str, path: str, *, offset: int = 0, limit: int = 0) -> AsyncIterator[bytes]:
         """One file's bytes from `offset`, at most `limit` (0: to the end), each chunk checked."""
         request = pb.ReadRequest(name=version, path=path, read_offset=offset, read_limit=limit)
@@ -193,24 +202,6 @@ class StoreClient(StoreAccess):
                         "DATA_LOSS", f"{path}: a chunk was damaged on the way; read it again"
                     )
                 yield chunk.data
-
-    async def set_alias(self, name: str, version: int, *, expected_version: int | None = None) -> Alias:
-        """Points `acme/support@staging` at a version; with `expected_version` only from that (0: if new)."""
-        request = pb.SetAliasRequest(name=name, version=version, expected_version=expected_version)
-        with rpc_errors():
-            return decode(Alias, await self._stub.SetAlias(request))
-
-    async def delete_alias(self, name: str, *, expected_version: int | None = None) -> None:
-        """Removes an alias; its history stays."""
-        request = pb.DeleteAliasRequest(name=name, expected_version=expected_version)
-        with rpc_errors():
-            await self._stub.DeleteAlias(request)
-
-    async def list_alias_history(self, name: str) -> list[AliasMove]:
-        """Every move of an alias, newest first."""
-        request = pb.ListAliasHistoryRequest(name=name, page_size=PAGE_SIZE)
-        found = pages(self._stub.ListAliasHistory, request)
-        return [decode(AliasMove, each) async for page in found for each in page.moves]
 
     async def acquire_lease(
         self, lease_id: str, keys: Iterable[str], *, holder: str = "", ttl_s: int = 60

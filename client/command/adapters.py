@@ -8,7 +8,7 @@ from client.command.connection import open_store
 from client.command.options import STORE, AdapterName, Json, NoServer, Store, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
 from client.names import short_name
-from client.registry import Adapter, AdapterVersion
+from client.registry import Adapter, AdapterVersion, Alias
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,8 +56,12 @@ def list_adapters(
 
 def _aliases(adapter: Adapter) -> str:
     return " ".join(
-        f"{short_name(alias.name).rpartition('@')[2]}->{alias.version}" for alias in adapter.aliases
+        f"{short_name(alias.name).rpartition('@')[2]}->{_aim(alias)}" for alias in adapter.aliases
     )
+
+
+def _aim(alias: Alias) -> str:
+    return ",".join(f"{each.version}={each.weight}" for each in alias.targets) or str(alias.version)
 
 
 def show(name: AdapterName, store: Store = STORE, server: NoServer = "", json: Json = False) -> None:

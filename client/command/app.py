@@ -6,9 +6,11 @@ import typer
 
 from client.command import (
     adapters,
+    aliases,
     audit,
     bench,
     connection,
+    deletion,
     garbage,
     generation,
     keys,
@@ -18,6 +20,7 @@ from client.command import (
     tenants,
     tokens,
     versions,
+    watch,
 )
 from client.errors import MultiloraError
 
@@ -44,6 +47,9 @@ _PARTS = (
     push,
     adapters,
     versions,
+    aliases,
+    deletion,
+    watch,
     keys,
     garbage,
     generation,

@@ -47,6 +47,9 @@ def generate(
     presence_penalty: Annotated[float | None, typer.Option(help="-2 to 2.")] = None,
     frequency_penalty: Annotated[float | None, typer.Option(help="-2 to 2.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Above 0; 1 is off.")] = None,
+    split_key: Annotated[
+        str, typer.Option(help="Of an alias that splits traffic: the same key, the same version.")
+    ] = "",
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after this long.")] = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="Print version, tokens and times on stderr.")
@@ -90,6 +93,7 @@ def generate(
                 messages=messages,
                 sampling=sampling,
                 timeout_s=timeout,
+                split_key=split_key,
             ) as stream,
         ):
             await (_print_result(stream) if json else _print_text(stream, stats))

@@ -9,7 +9,15 @@ from client.command.connection import open_server
 from client.command.options import SERVER, AdapterName, Json, NoStore, Server, wait
 from client.command.output import print_fields, print_json, print_table, size_text, time_text
 from client.names import short_name
-from client.serving import Model, Residency, ResidentAdapter, Stats, Unloaded
+from client.serving import (
+    Model,
+    Residency,
+    ResidentAdapter,
+    ShadowStats,
+    Stats,
+    StoreStats,
+    Unloaded,
+)
 
 
 class Tier(StrEnum):
@@ -160,5 +168,27 @@ def _print_stats(model: Model, stats: Stats) -> None:
                 f"{cache.device_evictions} from device, {cache.host_evictions} from host "
                 f"(host copies: {size_text(cache.host_bytes)})",
             ),
+            ("store", _store_line(stats.store)),
+            (
+                "  names",
+                f"{stats.store.resolve_hits} from memory, {stats.store.resolve_calls} asked for, "
+                f"{stats.store.stale_resolves} from memory as it did not answer",
+            ),
+            *_shadow_lines(stats.shadow),
         )
     )
+
+
+def _store_line(store: StoreStats) -> str:
+    if store.connected:
+        return f"every change is heard ({store.changes_seen} so far)"
+    return f"changes have not been heard for {store.disconnected_s:.1f} s: each name is asked for"
+
+
+def _shadow_lines(shadow: ShadowStats) -> list[tuple[str, str]]:
+    if not shadow.started + shadow.failed + shadow.dropped:
+        return []
+    counts = f"{shadow.finished} finished, {shadow.failed} failed, {shadow.dropped} dropped"
+    compared = f"{shadow.diverged} answered otherwise, over {shadow.compared_tokens} tokens"
+    seconds = f"{shadow.shadow_s:.2f} s, where the requests took {shadow.primary_s:.2f} s"
+    return [("shadows", counts), ("  compared", f"{compared}; {seconds}")]

@@ -104,6 +104,55 @@ def test_versions_aliases_disable_and_enable(run):
     assert run("generate", "--adapter", "acme/roll", *GREEDY, "sun").stdout == "SUN\n"
 
 
+def test_split_shadow_promote_and_roll_back(run):
+    for name in ("dash", "upper", "reverse"):
+        run("push", str(ADAPTERS / name), "--adapter", "acme/rollout")
+    said = run("alias", "acme/rollout@staging", "--split", "1=90,2=10", "--shadow", "3=0.5").stdout
+    assert "splits traffic over 1=90,2=10, shadow 3=0.5 (revision 1)" in said
+    assert "staging->1=90,2=10" in run("list", "acme").stdout
+    mine = ("generate", "--adapter", "acme/rollout@staging", *GREEDY, "--split-key", "me", "sun")
+    assert run(*mine).stdout == run(*mine).stdout
+    assert "production splits traffic over 1=90,2=10 (" in run("promote", "acme/rollout").stdout
+    assert "NOTHING_TO_ROLL_BACK" in run("rollback", "acme/rollout", status=1).stderr
+    run("alias", "acme/rollout@production", "3", "--expect", "1", "--expect-revision", "1")
+    assert "VERSION_IN_USE" in run("delete", "acme/rollout@1", "--yes", status=1).stderr
+    rolled = json.loads(run("rollback", "acme/rollout", "--expect", "3", "--json").stdout)
+    assert [target["weight"] for target in rolled["targets"]] == [90, 10]
+    history = run("alias", "acme/rollout@production").stdout
+    moves = [line.split()[3:5] for line in history.splitlines()[2:]]
+    assert moves == [["3", "1=90,2=10"], ["1", "3"], ["new", "1=90,2=10"]]
+
+
+def test_delete_asks_first_and_is_for_good(run):
+    run("push", str(ADAPTERS / "upper"), "--adapter", "acme/gone")
+    run("push", str(ADAPTERS / "dash"), "--adapter", "acme/gone")
+    asked = run("delete", "acme/gone@2", status=1, stdin="n\n").stderr
+    assert "Delete the version acme/gone@2 for good?" in asked
+    assert run("delete", "acme/gone@2", stdin="y\n").stdout.endswith("acme/gone@2 is deleted\n")
+    assert "VERSION_NOT_ACTIVE" in run("generate", "--adapter", "acme/gone@2", "sun", status=1).stderr
+    assert run("generate", "--adapter", "acme/gone", *GREEDY, "sun").stdout == "SUN\n"
+    done = json.loads(run("delete", "acme/gone", "--yes", "--json").stdout)
+    assert done == {"deleted": "acme/gone", "kind": "adapter"}
+    assert "acme/gone" not in run("list", "acme").stdout
+    assert "ADAPTER_NOT_FOUND" in run("generate", "--adapter", "acme/gone", "sun", status=1).stderr
+    run("push", str(ADAPTERS / "dash"), "--adapter", "acme/gone")
+    assert "acme/gone@3" in run("show", "acme/gone@latest").stdout
+
+
+def test_watch_goes_on_from_a_token(run):
+    run("push", str(ADAPTERS / "upper"), "--adapter", "acme/seen")
+    token = json.loads(run("watch", "--json", "--no-wait").stdout)["resume_token"]
+    run("alias", "acme/seen@staging", "1")
+    run("disable", "acme/seen@1")
+    run("push", str(ADAPTERS / "upper"), "--adapter", "zoo/unseen")
+    seen = run("watch", "acme", "--no-wait", "--resume", token).stdout
+    assert [line.split()[2:] for line in seen.splitlines()] == [
+        ["ALIAS_CHANGED", "acme/seen@staging"],
+        ["VERSION_DISABLED", "acme/seen@1"],
+    ]
+    assert "resume_token" in run("watch", "--no-wait", "--resume", "x", status=1).stderr
+
+
 def test_load_resident_unload_and_stats(run):
     assert "DEVICE, pinned" in run("load", "acme/upper", "--pin").stdout
     assert "acme/upper@1" in run("resident").stdout

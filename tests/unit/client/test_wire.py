@@ -14,7 +14,11 @@ from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as store_pb
 from protos.multilora.v1 import inference_pb2 as inference_pb
 
-RENAMED = {"Unloaded": "UnloadAdapterResponse", "CreatedToken": "CreateTokenResponse"}
+RENAMED = {
+    "Unloaded": "UnloadAdapterResponse",
+    "CreatedToken": "CreateTokenResponse",
+    "ChangeBatch": "WatchResponse",
+}
 
 
 def values_of(module):
