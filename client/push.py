@@ -11,7 +11,7 @@ from client.adapter_directory import AdapterDirectory, read_adapter_directory
 from client.errors import MultiloraError, from_rpc_error, invalid
 from client.registry import AdapterVersion, Lineage
 from client.signing import SigningKey, manifest
-from client.upload import FileUpload, Progress, persisted_by_path, retrying
+from client.upload import FileUpload, Progress, persisted_by_path, retrying, send_all
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
@@ -84,17 +84,14 @@ class Push:
             FileUpload(self._stub, start.upload_id, source.path, file, persisted.get(file.path, 0), progress)
             for file in source.files
         ]
-        for upload in uploads:
-            if not upload.is_whole:
-                await upload.send()
+        await send_all([upload for upload in uploads if not upload.is_whole])
         try:
             return await self._finish(start.upload_id)
         except MultiloraError as error:
             if error.reason != "UPLOAD_INCOMPLETE":
                 raise
         # An earlier push with this request_id was cut off between a file's last byte and its end.
-        for upload in uploads:
-            await upload.send()
+        await send_all(uploads)
         return await self._finish(start.upload_id)
 
     async def _finish(self, upload_id: str) -> AdapterVersion:

@@ -68,15 +68,19 @@ async def give(
     )
     limit = _limit(request, file.size_bytes)
     chunks = read_range(blobs, file.sha256, file.size_bytes, request.read_offset, limit)
+    # The next message is made while this one is sent.
+    ahead = asyncio.ensure_future(asyncio.to_thread(_next, chunks))
     try:
-        first = True
-        while (chunk := await asyncio.to_thread(_next, chunks)) or first:
-            response = pb.ReadResponse(data=chunk, crc32c=google_crc32c.value(chunk))
-            if first:
-                response.size_bytes, response.sha256 = file.size_bytes, file.sha256
-                first = False
+        first = await ahead or pb.ReadResponse(data=b"", crc32c=0)
+        first.size_bytes, first.sha256 = file.size_bytes, file.sha256
+        response: pb.ReadResponse | None = first
+        while response is not None:
+            ahead = asyncio.ensure_future(asyncio.to_thread(_next, chunks))
             yield response
+            response = await ahead
     finally:
+        # A generator cannot be closed while a thread is in it.
+        await asyncio.wait([ahead])
         chunks.close()
 
 
@@ -102,5 +106,6 @@ def _out_of_file(field: str, value: int, size_bytes: int) -> ServiceError:
     return invalid_field(field, f"is {value}: the file has {size_bytes} bytes; stay within")
 
 
-def _next(chunks: Generator[bytes, None, None]) -> bytes:
-    return next(chunks, b"")
+def _next(chunks: Generator[bytes, None, None]) -> pb.ReadResponse | None:
+    chunk = next(chunks, None)
+    return None if chunk is None else pb.ReadResponse(data=chunk, crc32c=google_crc32c.value(chunk))

@@ -1,5 +1,8 @@
 """FileUpload against a store that fails at chosen moments."""
 
+import asyncio
+from dataclasses import replace
+
 import google_crc32c
 import grpc
 import pytest
@@ -24,7 +27,8 @@ class FakeStore:
     `loses_answer` breaks the stream only once the file is finished; `error` is what a break looks like.
     """
 
-    def __init__(self, cuts=(), *, loses_answer=0, error=BROKEN):
+    def __init__(self, cuts=(), *, loses_answer=0, error=BROKEN, path=FILE.path):
+        self.path = path
         self.cuts = list(cuts)
         self.loses_answer = loses_answer
         self.error = error
@@ -37,7 +41,7 @@ class FakeStore:
         cut = self.cuts.pop(0) if self.cuts else None
         num_chunks = 0
         async for request in requests:
-            assert (request.upload_id, request.path) == ("u1", FILE.path)
+            assert (request.upload_id, request.path) == ("u1", self.path)
             if num_chunks == cut:
                 raise self.error
             assert request.write_offset == len(self.stored)
@@ -51,7 +55,7 @@ class FakeStore:
         return pb.UploadResponse(persisted_bytes=len(self.stored))
 
     async def GetUpload(self, request):
-        persisted = [pb.PersistedFile(path=FILE.path, persisted_bytes=len(self.stored))]
+        persisted = [pb.PersistedFile(path=self.path, persisted_bytes=len(self.stored))]
         return pb.UploadStatus(upload_id=request.upload_id, persisted=persisted)
 
 
@@ -99,6 +103,43 @@ async def test_a_store_that_stands_elsewhere_is_followed(directory):
     store.stored = CONTENT[:CHUNK_BYTES]
     await make_upload(store, directory, 0).send()
     assert store.stored == CONTENT
+
+
+async def test_several_files_are_on_their_way_at_once_and_each_tells_its_own_progress(tmp_path):
+    files, seen = [], {}
+    for number in range(6):
+        (tmp_path / str(number)).write_bytes(CONTENT)
+        files.append(replace(FILE, path=str(number)))
+    both_here = asyncio.Barrier(2)
+
+    class Meeting(FakeStore):
+        async def Upload(self, requests):
+            await both_here.wait()
+            return await super().Upload(requests)
+
+    def note(progress):
+        seen.setdefault(progress.path, []).append(progress.sent_bytes)
+
+    stores = [Meeting(path=file.path) for file in files]
+    uploads = [
+        FileUpload(store, "u1", tmp_path, file, 0, note) for store, file in zip(stores, files, strict=True)
+    ]
+    await asyncio.wait_for(upload.send_all(uploads), 10)
+    assert [store.stored for store in stores] == [CONTENT] * 6
+    assert {path: sent[-1] for path, sent in seen.items()} == {file.path: len(CONTENT) for file in files}
+    assert all(sent == sorted(sent) for sent in seen.values())
+
+
+async def test_one_file_that_is_refused_stops_the_others(tmp_path):
+    (tmp_path / FILE.path).write_bytes(CONTENT)
+    refusing = FakeStore((0,), error=rpc_error(grpc.StatusCode.NOT_FOUND))
+
+    class Hanging(FakeStore):
+        async def Upload(self, requests):
+            await asyncio.Event().wait()
+
+    with pytest.raises(MultiloraError, match="NOT_FOUND"):
+        await upload.send_all([make_upload(Hanging(), tmp_path), make_upload(refusing, tmp_path)])
 
 
 async def test_it_gives_up_when_nothing_moves(directory):
