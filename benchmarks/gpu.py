@@ -5,6 +5,7 @@ Needs torch, triton, safetensors, grpcio and numpy; no store, network or checkpo
     engine   time a token, prefill and throughput, by batch and number of distinct adapters
     churn    steps of running streams while others' adapters arrive; times to first token
     thousands  S-LoRA's trace over many adapters of many ranks, against the same over a few
+    service  the whole service through gRPC against the engine alone; wants multilora[inference]'s packages
     kernel   SGMV against its floor and the base matmul, by batch, popularity and ranks
 
 Whatever the time allows is measured, what it did not allow is named, and the files are written all along.
@@ -34,13 +35,14 @@ from benchmarks.mixed_check import check_mixed
 from benchmarks.output_check import MAX_OVER_PLAIN, check_logits
 from benchmarks.random_model import write_config
 from benchmarks.report import Report
+from benchmarks.service_table import run_service_table
 from benchmarks.shape import SHAPES, BenchShape
 from benchmarks.thousands_table import run_thousands_table
 from benchmarks.workbench import Workbench, workbench
 from services.inference.model.config import read_config
 
 # What a table may spend of the time, next to those that come after it.
-WEIGHTS = {"engine": 5.0, "churn": 1.5, "thousands": 2.0, "kernel": 2.0}
+WEIGHTS = {"engine": 5.0, "churn": 1.5, "thousands": 2.0, "service": 1.5, "kernel": 2.0}
 NUM_CHECK_ADAPTERS = 32
 MOST_ROWS_PRINTED = 40
 
@@ -64,7 +66,7 @@ def parse(arguments: Sequence[str]) -> Options:
         prog="python -m benchmarks.gpu", description="The engine's figures on one machine."
     )
     parser.add_argument(
-        "--tables", default="engine,churn,thousands,kernel", help="which, in this order (%(default)s)"
+        "--tables", default="engine,churn,thousands,service,kernel", help="which, in this order (%(default)s)"
     )
     parser.add_argument("--seconds-budget", type=float, default=540.0, help="time to spend (%(default)s)")
     parser.add_argument(
@@ -128,14 +130,7 @@ class Run:
         """Takes the tables; the exit code."""
         self.report.write()
         with _directory(self._options.directory) as directory:
-            on_engine = [name for name in self._options.tables if name != "kernel"]
-            # Whichever was asked for first runs first: the two parts never hold the device together.
-            parts: list[Callable[[], None]] = []
-            if on_engine:
-                parts.append(partial(self._engine_part, directory, on_engine))
-            if "kernel" in self._options.tables:
-                parts.insert(0 if self._options.tables[0] == "kernel" else len(parts), self._kernel_part)
-            for part in parts:
+            for part in self._parts(directory):
                 self._guarded(part)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -144,6 +139,34 @@ class Run:
             self._budget.say(text)
         print(self.report.markdown(MOST_ROWS_PRINTED), flush=True)
         return 1 if self.report.failures else 0
+
+    def _parts(self, directory: Path) -> list[Callable[[], None]]:
+        """In the order asked for, where a part is as early as its first table: none holds the device beside
+        another."""
+        own: dict[str, Callable[[], None]] = {
+            "kernel": self._kernel_part,
+            "service": partial(self._service_part, directory),
+        }
+        on_engine = [name for name in self._options.tables if name not in own]
+        parts: list[Callable[[], None]] = []
+        for name in self._options.tables:
+            if name in own:
+                parts.append(own[name])
+            elif name == on_engine[0]:
+                parts.append(partial(self._engine_part, directory, on_engine))
+        return parts
+
+    def _service_part(self, directory: Path) -> None:
+        skipped = run_service_table(
+            self._shape,
+            self._options.device,
+            directory,
+            self._table_budget("service"),
+            lambda rows: self.report.put("service", rows),
+        )
+        if skipped:
+            self.report.notes.append(f"not measured: {skipped}")
+        self.report.write()
 
     def _guarded(self, take: Callable[[], None]) -> None:
         try:

@@ -19,8 +19,9 @@ from services.inference.adapters.direct_read import DirectReads
 from services.inference.adapters.io import Completion
 from services.inference.adapters.store_reader import StoreReader
 from services.inference.engine import Engine
-from services.inference.engine_parts import SWITCH_INTERVAL_S, build_engine
+from services.inference.engine_parts import SWITCH_INTERVAL_S, LoadWeights, build_engine
 from services.inference.messages import Command, Failed, Shutdown
+from services.inference.model.weights import load_weights
 from services.inference.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 Inbox = queue.SimpleQueue[Command | Completion]
 
 
-def run_engine(settings: Settings, connection: Connection) -> None:
+def run_engine(settings: Settings, connection: Connection, load: LoadWeights = load_weights) -> None:
     """Entry of the spawned process; returns after Shutdown or when the front end is gone.
 
     Sends `Failed` with an empty request id instead of `Ready` if the model cannot be loaded.
@@ -39,7 +40,7 @@ def run_engine(settings: Settings, connection: Connection) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     inbox: Inbox = queue.SimpleQueue()
     try:
-        engine, ready, close = build_engine(settings, inbox.put, _reader(settings))
+        engine, ready, close = build_engine(settings, inbox.put, _reader(settings), load=load)
     except (ServiceError, ValueError, OSError) as error:
         connection.send((Failed("", _as_service_error(error)),))
         return

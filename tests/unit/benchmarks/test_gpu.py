@@ -1,6 +1,7 @@
 """The program as a whole, on a CPU and a tiny shape."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_thousands(tmp_path: Path):
     assert 0 < many["ttft_p50_ms"] <= many["ttft_p99_ms"]
 
 
+def test_service(tmp_path: Path):
+    code, found = run(tmp_path, "--tables", "service")
+    assert (code, found["failures"], found["notes"]) == (0, [], [])
+    alone, through = found["tables"]["service"]
+    assert [row["through"] for row in (alone, through)] == ["engine alone", "gRPC"]
+    assert (through["streams"], through["adapters"], through["passes"]) == (4, 4, TINY.engine.passes)
+    assert through["over_engine"] == through["tokens_per_s"] / alone["tokens_per_s"]
+    assert 0 < through["ttft_p50_ms"] <= through["ttft_p99_ms"]
+
+
+def test_a_machine_without_the_service_s_packages_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "benchmarks.service.directory_store", None)
+    code, found = run(tmp_path, "--tables", "service")
+    assert code == 0
+    assert "benchmarks.service.directory_store is not installed" in found["notes"][0]
+    assert [row["through"] for row in found["tables"]["service"]] == ["engine alone"]
+
+
 def test_without_time_everything_skipped_is_named(tmp_path: Path):
     code, found = run(tmp_path, "--seconds-budget", "0")
     assert code == 0
@@ -69,6 +90,7 @@ def test_without_time_everything_skipped_is_named(tmp_path: Path):
     assert "cells (batch x adapters) 4 x 0, 4 x 1" in text
     assert "churn: none and what follows" in text
     assert "thousands: all of it" in text
+    assert "service: all of it" in text
     assert "kernel: o from batch 1 on" in text
 
 

@@ -1,0 +1,1 @@
+"""The whole service as real processes, for one benchmark: the only part of `benchmarks` that knows stubs."""
