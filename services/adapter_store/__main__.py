@@ -37,7 +37,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     )
     set_up_logging(settings.log_level, "adapter-store")
     try:
-        with open_store(settings, settings.max_upload_bytes) as store:
+        with open_store(settings, settings.max_upload_bytes, settings.import_places()) as store:
             store.uploads.recover()
             asyncio.run(_serve(store, settings))
     except OSError as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.adapter_store.blob_settings import BlobSettings
+from services.adapter_store.import_settings import ImportSettings
 from services.common.server_settings import ServerSettings
 from services.common.settings import setting
 
@@ -30,7 +31,7 @@ class PlaceSettings(BlobSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(PlaceSettings, ServerSettings):
+class Settings(PlaceSettings, ImportSettings, ServerSettings):
     """What `multilora store` takes."""
 
     listen: str = setting("127.0.0.1:7001", help="HOST:PORT to listen on; port 0 takes any free one")
@@ -41,6 +42,7 @@ class Settings(PlaceSettings, ServerSettings):
         # `super()` does not work in a dataclass with slots: the decorator makes another class.
         PlaceSettings.__post_init__(self)
         self.check_exposure(self.listen)
+        self.check_imports()
         if self.max_upload_bytes < 1:
             raise ValueError("--max-upload-bytes: must be above 0")
         if self.gc_interval_s < 0:

@@ -20,6 +20,7 @@ from services.adapter_store.catalog import (
 )
 from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import Collector, Leases
+from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, ImportRoom
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database
 from services.adapter_store.settings import PlaceSettings
@@ -46,6 +47,7 @@ class Store:
         staging: Staging,
         max_upload_bytes: int,
         now: Callable[[], datetime] = utc_now,
+        imports: ImportRoom = NO_IMPORTS,
     ) -> None:
         self._database = database
         self._staging = staging
@@ -62,6 +64,7 @@ class Store:
         self.audit_log = AuditLog(database)
         self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
+        self.importer = Importer(database, self.uploads, self.intake, imports, max_upload_bytes)
         self.leases = Leases(database, now)
         self.garbage = Collector(
             database,
@@ -71,6 +74,7 @@ class Store:
             chores=[
                 self.changes.trim_changes,
                 lambda: staging.sweep(now() - KEEP_STAGED),
+                lambda: self.importer.sweep((now() - KEEP_STAGED).timestamp()),
             ],
         )
 
@@ -83,7 +87,9 @@ class Store:
 
 
 @contextlib.contextmanager
-def open_store(place: PlaceSettings, max_upload_bytes: int) -> Iterator[Store]:
+def open_store(
+    place: PlaceSettings, max_upload_bytes: int, import_places: ImportPlaces | None = None
+) -> Iterator[Store]:
     """The store of `place`. Raises OSError if another process has its data directory open."""
     make_dirs(place.data_dir)
     with (place.data_dir / "lock").open("w") as lock:
@@ -97,4 +103,5 @@ def open_store(place: PlaceSettings, max_upload_bytes: int) -> Iterator[Store]:
             contextlib.closing(Database(place.database)) as database,
             open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
         ):
-            yield Store(database, blobs, staging, max_upload_bytes)
+            imports = ImportRoom(place.data_dir / "imports", import_places or ImportPlaces())
+            yield Store(database, blobs, staging, max_upload_bytes, utc_now, imports)

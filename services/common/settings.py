@@ -17,9 +17,14 @@ from typing import Any, TypeVar
 S = TypeVar("S")
 
 
-def setting(default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[str] | None = None) -> Any:
-    """A settings field with its help line; without `default` the flag is required."""
-    metadata = {"help": help, "choices": choices}
+def setting(
+    default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[str] | None = None, variable: str = ""
+) -> Any:
+    """A settings field with its help line; without `default` the flag is required.
+
+    `variable` is for what the rest of the world has another name for than MULTILORA_*.
+    """
+    metadata = {"help": help, "choices": choices, "variable": variable}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -60,7 +65,8 @@ def _add_flag(
     hint: Any,
     environ: Mapping[str, str],
 ) -> None:
-    flag, variable = "--" + field.name.replace("_", "-"), "MULTILORA_" + field.name.upper()
+    flag = "--" + field.name.replace("_", "-")
+    variable = field.metadata["variable"] or "MULTILORA_" + field.name.upper()
     default = field.default
     required = default is dataclasses.MISSING and variable not in environ
     help_line = f"{field.metadata['help']} ({_shown_default(default)}{variable})".replace("%", "%%")

@@ -120,9 +120,12 @@ class Bucket:
             return None
         return ObjectInfo(key, found.size or 0, found.last_modified or datetime.now(UTC), found.etag or "")
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key begins with `prefix`, by key in ascending order, a page in memory."""
-        pages = self._client.list_objects(self._name, prefix=prefix, recursive=True)
+    def list(self, prefix: str, *, is_deep: bool = True) -> Iterator[ObjectInfo]:
+        """Every object whose key begins with `prefix`, by key in ascending order, a page in memory.
+
+        Unless `is_deep`, what has another slash after the prefix is listed as one, up to that slash.
+        """
+        pages = self._client.list_objects(self._name, prefix=prefix, recursive=is_deep)
         while (found := self._call(lambda: next(pages, None))) is not None:
             if found.object_name is not None:
                 time = found.last_modified or datetime.now(UTC)
@@ -184,7 +187,7 @@ class Bucket:
             if code in LOST:
                 raise MultipartLostError(code) from error
             log.warning("object storage refused a call: %s", _brief(error))
-            raise storage_unavailable(code) from error
+            raise storage_unavailable(code, code) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             log.warning("object storage does not answer: %s", _brief(error))
             raise storage_unavailable("no connection, or no answer in time") from error

@@ -17,7 +17,10 @@ MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
 LOST = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 
 
-def storage_unavailable(why: str) -> ServiceError:
-    """STORE_UNAVAILABLE: object storage gave no answer that means anything."""
+def storage_unavailable(why: str, code: str = "") -> ServiceError:
+    """STORE_UNAVAILABLE: object storage gave no answer that means anything, or refused with `code`."""
     message = f"the store's object storage does not answer ({why}): try again in a moment"
-    return unavailable(Reason.STORE_UNAVAILABLE, message, RETRY_AFTER_S)
+    error = unavailable(Reason.STORE_UNAVAILABLE, message, RETRY_AFTER_S)
+    if code:
+        error.metadata["storage_code"] = code
+    return error

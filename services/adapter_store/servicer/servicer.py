@@ -18,6 +18,7 @@ from services.adapter_store.servicer.alias_rpcs import AliasRpcs
 from services.adapter_store.servicer.calling import Context
 from services.adapter_store.servicer.calling import actor_of as _actor
 from services.adapter_store.servicer.calling import call as _call
+from services.adapter_store.servicer.imports import ImportRpcs
 from services.adapter_store.servicer.pages import fit_page
 from services.adapter_store.servicer.read_urls import add_read_urls
 from services.adapter_store.servicer.upkeep import UpkeepRpcs
@@ -27,11 +28,14 @@ from services.adapter_store.store import Store
 from services.common.access_guard import caller_of
 
 
-class AdapterStoreServicer(AccessRpcs, AliasRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer):
+class AdapterStoreServicer(
+    AccessRpcs, AliasRpcs, ImportRpcs, UpkeepRpcs, pb_grpc.AdapterStoreServiceServicer
+):
     """One method an RPC; the protos say what each does and the domain raises what goes wrong."""
 
     def __init__(self, store: Store) -> None:
         AliasRpcs.__init__(self, store)
+        ImportRpcs.__init__(self, store)
         UpkeepRpcs.__init__(self, store)
         self._store = store
         self._upload_room = UploadRoom(store.intake.max_streams)

@@ -1,0 +1,96 @@
+"""Objects right below a prefix of a bucket, at the one endpoint that --import-s3-endpoint names."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Self
+
+from services.adapter_store.blobs.s3_bucket import Bucket, ObjectInfo
+from services.adapter_store.blobs.s3_errors import ObjectMissingError
+from services.adapter_store.blobs.s3_place import S3Endpoint, S3Place
+from services.adapter_store.imports.source import CHUNK_BYTES, SourceFile, no_source, source_unavailable
+from services.common.errors import ServiceError
+from services.common.settings import S3Credentials
+
+SCHEME = "s3://"
+# An adapter's prefix has a dozen objects; a bucket's root may have any number.
+MAX_OBJECTS = 10_000
+_NAME = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^?#]{1,900})")
+_REFUSED = frozenset(
+    {"NoSuchBucket", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class S3:
+    """An endpoint, and who we are to it."""
+
+    endpoint: S3Endpoint
+    credentials: S3Credentials = field(repr=False)
+
+
+class S3Source:
+    """The objects of one prefix."""
+
+    pinned = ""
+
+    def __init__(self, source: str, bucket: Bucket, prefix: str) -> None:
+        self._source = source
+        self._bucket = bucket
+        self._prefix = prefix
+        self.files = tuple(self._list())
+
+    @classmethod
+    def open(cls, source: str, s3: S3) -> Self:
+        """Raises SOURCE_NOT_FOUND, STORE_UNAVAILABLE."""
+        parsed = _NAME.fullmatch(source)
+        if parsed is None:
+            raise no_source(source, "give s3://BUCKET/PREFIX")
+        place = S3Place(s3.endpoint, parsed[1], "")
+        return cls(source, Bucket(place, s3.credentials), parsed[2].strip("/") + "/")
+
+    def read(self, file: SourceFile, offset: int) -> Iterator[bytes]:
+        """See Source."""
+        key = self._prefix + file.path
+        try:
+            self._check_unchanged(key, file)
+            yield from self._bucket.chunks(key, offset, file.size_bytes - offset, CHUNK_BYTES)
+            self._check_unchanged(key, file)
+        except ObjectMissingError as error:
+            raise self._changed(file) from error
+        except ServiceError as error:
+            raise self._refusal(error) from error
+
+    def close(self) -> None:
+        """See Source."""
+
+    def _list(self) -> Iterator[SourceFile]:
+        found = 0
+        try:
+            for info in islice(self._bucket.list(self._prefix, is_deep=False), MAX_OBJECTS):
+                found += 1
+                if name := info.key[len(self._prefix) :].rstrip("/"):
+                    yield SourceFile(name, info.size_bytes, _state(info))
+        except ServiceError as error:
+            raise self._refusal(error) from error
+        if not found:
+            raise no_source(self._source, "there is no object below that prefix")
+
+    def _check_unchanged(self, key: str, file: SourceFile) -> None:
+        info = self._bucket.info(key)
+        if info is None or _state(info) != file.state:
+            raise self._changed(file)
+
+    def _changed(self, file: SourceFile) -> ServiceError:
+        return no_source(self._source, f"{file.path} was changed meanwhile: import it again")
+
+    def _refusal(self, error: ServiceError) -> ServiceError:
+        code = error.metadata.get("storage_code", "")
+        if code in _REFUSED:
+            return no_source(self._source, f"there is no such bucket, or it is not for this store ({code})")
+        return error if error.field else source_unavailable(self._source, code or "no answer in time")
+
+
+def _state(info: ObjectInfo) -> str:
+    return f"{info.size_bytes}-{info.modify_time.replace(microsecond=0).isoformat()}-{info.tag}"
