@@ -1,6 +1,6 @@
 """The adapter store's RPCs as typed async methods, and `push`, which publishes a directory in one call."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,13 +16,12 @@ from client.registry import (
     Adapter,
     AdapterVersion,
     BaseModel,
-    CollectGarbageResponse,
-    Lease,
     Lineage,
 )
 from client.signing import SigningKey
 from client.store_access import StoreAccess
 from client.store_aliases import StoreAliases
+from client.store_upkeep import StoreUpkeep
 from client.store_watch import StoreWatch
 from client.upload import Progress, ignore_progress
 from client.wire import decode, to_json
@@ -30,7 +29,7 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 
 
-class StoreClient(StoreAccess, StoreAliases, StoreWatch):
+class StoreClient(StoreAccess, StoreAliases, StoreUpkeep, StoreWatch):
     """A connection to one adapter store; use it as `async with StoreClient(address) as store`.
 
     Make it inside a running event loop. Names are full resource names or the short forms `acme/support`,
@@ -202,24 +201,3 @@ class StoreClient(StoreAccess, StoreAliases, StoreWatch):
                         "DATA_LOSS", f"{path}: a chunk was damaged on the way; read it again"
                     )
                 yield chunk.data
-
-    async def acquire_lease(
-        self, lease_id: str, keys: Iterable[str], *, holder: str = "", ttl_s: int = 60
-    ) -> Lease:
-        """Keeps the bytes of these AdapterKeys for `ttl_s`; the same id again renews and replaces them."""
-        request = pb.AcquireLeaseRequest(lease_id=lease_id, holder=holder, keys=keys, ttl_s=ttl_s)
-        with rpc_errors():
-            return decode(Lease, await self._stub.AcquireLease(request))
-
-    async def release_lease(self, lease_id: str) -> None:
-        """Ends a lease; no error if there is none."""
-        with rpc_errors():
-            await self._stub.ReleaseLease(pb.ReleaseLeaseRequest(lease_id=lease_id))
-
-    async def collect_garbage(
-        self, *, dry_run: bool = False, min_age_s: int | None = None
-    ) -> CollectGarbageResponse:
-        """Frees blobs that no version, upload or lease refers to; in a dry run only says which."""
-        request = pb.CollectGarbageRequest(dry_run=dry_run, min_age_s=min_age_s)
-        with rpc_errors():
-            return decode(CollectGarbageResponse, await self._stub.CollectGarbage(request))

@@ -13,6 +13,7 @@ from client.command import (
     deletion,
     garbage,
     generation,
+    imports,
     keys,
     push,
     residency,
@@ -45,6 +46,7 @@ app = typer.Typer(
 _PARTS = (
     services,
     push,
+    imports,
     adapters,
     versions,
     aliases,

@@ -41,7 +41,7 @@ def push(
 
     multilora push out/checkpoint --adapter acme/reverse --alias production
     """
-    labels = _labels(label or [])
+    labels = labels_of(label or [])
     lineage = Lineage(run_id=run_id, dataset=dataset, notes=notes)
     signing_key = chosen_key(sign_key, key_id)
 
@@ -60,7 +60,11 @@ def push(
                     progress=bars.show,
                 )
 
-    version = wait(work())
+    print_published(wait(work()), alias, json)
+
+
+def print_published(version: AdapterVersion, alias: str, json: bool) -> None:
+    """Says which version there is now, and which alias points at it."""
     if json:
         print_json(version)
         return
@@ -71,7 +75,8 @@ def push(
     )
 
 
-def _labels(pairs: list[str]) -> dict[str, str]:
+def labels_of(pairs: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` options as labels. Raises BadParameter."""
     labels = dict(pair.partition("=")[::2] for pair in pairs if "=" in pair)
     if len(labels) != len(pairs):
         raise typer.BadParameter("give KEY=VALUE, each key once", param_hint="--label")

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
+from services.adapter_store.imports import ImportPlaces
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.store import Store, open_store
@@ -20,7 +21,9 @@ from services.common.server import Server
 def at_rest(tmp_path: Path):
     """The store of this test; whole when the test is over."""
     place = PlaceSettings(data_dir=tmp_path / "store")
-    with open_store(place, max_upload_bytes=64 << 20) as store:
+    (tmp_path / "importable").mkdir()
+    places = ImportPlaces(directories=(tmp_path / "importable",))
+    with open_store(place, 64 << 20, places) as store:
         store.uploads.recover()
         yield store
         assert store.check_integrity() == []

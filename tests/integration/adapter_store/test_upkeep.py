@@ -7,6 +7,8 @@ import pytest
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.garbage.schedule import collect_regularly
+from services.adapter_store.imports import ImportProgress
+from services.adapter_store.imports.importer import ImportCancelledError
 from services.adapter_store.servicer import wire
 from tests.adapter_files import BASE_MODEL, adapter_files, declared
 from tests.integration.adapter_store.store_process import chunks, error_info
@@ -80,3 +82,53 @@ async def test_a_schedule_collects_until_it_is_cancelled_and_survives_failures()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert calls[:2] == [(False, False), (False, False)]
+
+
+def import_request(**more):
+    return pb.ImportVersionRequest(parent=NAME, source="support", request_id="r", **more)
+
+
+def make_source(tmp_path):
+    (tmp_path / "importable" / "support").mkdir()
+    for path, data in FILES.items():
+        (tmp_path / "importable" / "support" / path).write_bytes(data)
+
+
+async def test_an_import_tells_its_progress_and_then_the_version(store, tmp_path):
+    make_source(tmp_path)
+    responses = [response async for response in store.ImportVersion(import_request())]
+    assert [response.WhichOneof("event") for response in responses[-2:]] == ["progress", "version"]
+    assert {each.progress.path for each in responses[:-1]} == set(FILES)
+    version = responses[-1].version
+    assert (version.state, version.lineage.notes) == (pb.ACTIVE, "imported from support")
+    (again,) = [response async for response in store.ImportVersion(import_request())]
+    assert again.version == version
+
+
+async def test_a_source_that_is_not_there_is_refused_by_field(store):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await anext(aiter(store.ImportVersion(import_request())))
+    info = error_info(caught.value)
+    assert (info.reason, info.metadata["field"]) == ("SOURCE_NOT_FOUND", "source")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_whoever_leaves_ends_the_import(store, at_rest, tmp_path):
+    make_source(tmp_path)
+    is_reading, ended = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Endless:
+        def run(self, request, actor, report, is_cancelled):
+            loop.call_soon_threadsafe(is_reading.set)
+            while not is_cancelled():
+                report(ImportProgress("x", 1, 2))
+            loop.call_soon_threadsafe(ended.set)
+            raise ImportCancelledError
+
+    at_rest.importer = Endless()
+    call = store.ImportVersion(import_request())
+    assert (await call.read()).progress.total_bytes == 2
+    await asyncio.wait_for(is_reading.wait(), 10)
+    call.cancel()
+    await asyncio.wait_for(ended.wait(), 10)

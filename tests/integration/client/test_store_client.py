@@ -189,3 +189,20 @@ async def test_a_push_survives_the_store_being_killed_under_it(tmp_path):
             kept = b"".join([chunk async for chunk in store.read("acme/a@1", "adapter_model.safetensors")])
             assert kept == sent
     first.process.stdout.close()
+
+
+async def test_garbage_leases_and_imports(tmp_path):
+    make_adapter(tmp_path / "importable" / "a")
+    seen = []
+    with start_store(tmp_path / "store", "--import-dir", str(tmp_path / "importable")) as service:
+        async with connected(service) as store:
+            version = await store.import_version("a", "acme/a", labels={"x": "y"}, progress=seen.append)
+            assert (version.state, version.labels) == (VersionState.ACTIVE, {"x": "y"})
+            assert seen[-1].sent_bytes == seen[-1].size_bytes
+            with pytest.raises(MultiloraError) as caught:
+                await store.import_version("b", "acme/a")
+            assert caught.value.reason == "SOURCE_NOT_FOUND"
+            lease = await store.acquire_lease("serve-1", [version.key], holder="test", ttl_s=30)
+            assert (lease.num_keys, lease.holder) == (1, "test")
+            await store.release_lease("serve-1")
+            assert (await store.collect_garbage(dry_run=True, min_age_s=0)).freed_blobs == 0
