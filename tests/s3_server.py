@@ -64,6 +64,14 @@ class S3Server:
         """What --blob-url takes."""
         return f"s3://{BUCKET}/{prefix}?endpoint={self.endpoint}"
 
+    def flags(self, prefix: str) -> list[str]:
+        """Flags of a store whose blobs lie below `prefix`."""
+        credentials = self.root / "credentials"
+        credentials.write_text(
+            f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+        )
+        return ["--blob-url", self.url(prefix), "--blob-credentials-file", str(credentials)]
+
     def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> "Minio":
         """The client that everybody uses."""
         from minio import Minio

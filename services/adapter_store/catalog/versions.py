@@ -8,7 +8,13 @@ from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_sha256, quoted
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName, Reference
-from services.adapter_store.domain.version import AdapterVersion, VersionFile, VersionState, not_active
+from services.adapter_store.domain.version import (
+    AdapterVersion,
+    VersionFile,
+    VersionState,
+    check_key,
+    not_active,
+)
 from services.adapter_store.metadata import Database
 from services.common.errors import Code, Reason, ServiceError, invalid_field, not_found
 
@@ -49,7 +55,9 @@ class Versions:
         if len(split_key) > MAX_SPLIT_KEY_CHARS:
             raise invalid_field("split_key", f"at most {MAX_SPLIT_KEY_CHARS} characters")
         with self._database.read() as uow:
-            return resolve(uow, reference, split_key)
+            found = resolve(uow, reference, split_key)
+        check_key(found.version)
+        return found
 
     def disable(self, name: AdapterName, number: int, actor: Actor = STORE) -> AdapterVersion:
         """ACTIVE to DISABLED; no error if it is DISABLED already. Raises VERSION_NOT_ACTIVE."""
@@ -78,6 +86,7 @@ class Versions:
                 found = resolve(uow, version).version
         if found.state not in READABLE:
             raise not_active(found)
+        check_key(found)
         for file in found.files:
             if file.path == path:
                 return file

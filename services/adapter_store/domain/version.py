@@ -90,6 +90,19 @@ def adapter_key(files: Iterable[VersionFile]) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
+def check_key(version: AdapterVersion) -> AdapterVersion:
+    """The version, if its files' digests give its key. Raises CORRUPT_BLOB: a row is damaged."""
+    if version.key == adapter_key(version.files):
+        return version
+    raise ServiceError(
+        Code.DATA_LOSS,
+        Reason.CORRUPT_BLOB,
+        f"the rows of {version.name} are damaged, its files' digests do not give its key: upload the same "
+        "files again as a new version, or restore the database from a backup",
+        metadata={"version": str(version.version)},
+    )
+
+
 def not_active(version: AdapterVersion) -> ServiceError:
     """VERSION_NOT_ACTIVE: says in which state the version is and what to do."""
     todo = {

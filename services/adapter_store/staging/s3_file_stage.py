@@ -66,6 +66,8 @@ class S3FileStage:
             if data:
                 self._gathered.append(data)
                 self._gathered_bytes += len(data)
+            while self._sent and self._sent[0].etag.done():
+                self._record_oldest()
             while self._gathered_bytes >= self._part_bytes:
                 self._send(self._take(self._part_bytes))
             return taken_bytes + len(data)
