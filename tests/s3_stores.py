@@ -51,13 +51,12 @@ def far_future() -> datetime:
 
 
 @pytest.fixture
-def open_replica(s3_url: str, tmp_path: Path) -> Iterator[Callable[[], Replica]]:
+def open_replica(s3_url: str, database_url: str, tmp_path: Path) -> Iterator[Callable[[], Replica]]:
     """Opens another replica of this test's store each time."""
     with contextlib.ExitStack() as opened:
         number = iter(range(100))
 
         def open_one() -> Replica:
-            database_url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
             return opened.enter_context(replica(s3_url, database_url, tmp_path / str(next(number))))
 
         yield open_one

@@ -9,7 +9,14 @@ import typer
 
 # What a service cannot do without and a client-only install lacks, by the extra that brings it.
 _REQUIREMENTS = {
-    "adapter-store": ("sqlalchemy", "numpy", "grpc_health", "grpc_reflection"),
+    "adapter-store": (
+        "sqlalchemy",
+        "alembic",
+        "psycopg",
+        "numpy",
+        "grpc_health",
+        "grpc_reflection",
+    ),
     "inference": ("torch", "safetensors", "tokenizers", "jinja2", "numpy", "grpc_health", "grpc_reflection"),
 }
 

@@ -1,4 +1,7 @@
-"""`python -m services.adapter_store` serves until SIGTERM or Ctrl-C; `... check` examines a store at rest."""
+"""`python -m services.adapter_store` serves until SIGTERM or Ctrl-C.
+
+`... check` examines a store at rest, `... migrate` brings a database's tables to what this program needs.
+"""
 
 import asyncio
 import logging
@@ -7,7 +10,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.adapter_store import first_token
+from services.adapter_store.database_settings import DatabaseSettings
+from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage.schedule import collect_regularly
+from services.adapter_store.metadata import migrate
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server, store_gate
 from services.adapter_store.settings import PlaceSettings, Settings
 from services.adapter_store.store import Store, open_store
@@ -24,16 +30,15 @@ NUM_THREADS = 32
 
 
 def main(argv: Sequence[str], prog: str) -> int:
-    """Runs the service, or `check`; returns the exit status. Prints one ready line on stdout."""
-    if argv and argv[0] == "check":
-        return _check(argv[1:], f"{prog} check")
-    if argv and argv[0] == "first-token":
-        return first_token.main(argv[1:], f"{prog} first-token")
+    """Runs the service, or a subcommand; returns the exit status. Prints one ready line on stdout."""
+    subcommands = {"check": _check, "migrate": _migrate, "first-token": first_token.main}
+    if argv and argv[0] in subcommands:
+        return subcommands[argv[0]](argv[1:], f"{prog} {argv[0]}")
     settings = parse(
         Settings,
         argv,
         prog=prog,
-        description="Keeps, checks and hands out LoRA adapters. See also: check, first-token.",
+        description=f"Keeps, checks and hands out LoRA adapters. See also: {', '.join(subcommands)}.",
     )
     set_up_logging(settings.log_level, "adapter-store")
     try:
@@ -82,6 +87,25 @@ def _check(argv: Sequence[str], prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     return 1 if problems else 0
+
+
+def _migrate(argv: Sequence[str], prog: str) -> int:
+    place = parse(
+        DatabaseSettings,
+        argv,
+        prog=prog,
+        description="Brings the database's tables to what this program needs; does nothing if they are.",
+    )
+    set_up_logging(place.log_level, "adapter-store")
+    try:
+        if place.is_embedded:
+            make_dirs(place.data_dir)
+        done = migrate(place.database)
+    except OSError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    print(f"schema {done.before}, this program's {done.after}: {done.outcome}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.adapter_store.catalog import Tokens
+from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.domain.actor import Actor
-from services.adapter_store.durable import make_dirs
-from services.adapter_store.metadata import Database
-from services.adapter_store.settings import PlaceSettings
-from services.adapter_store.store import utc_now
+from services.adapter_store.store import open_database, utc_now
 from services.common.errors import ServiceError
 from services.common.settings import parse, setting
 
 
 @dataclass(frozen=True, slots=True)
-class FirstTokenSettings(PlaceSettings):
+class FirstTokenSettings(DatabaseSettings):
     """Which database, and what the token is to be."""
 
     description: str = setting("", help="what the token is for")
@@ -38,8 +36,7 @@ def main(argv: Sequence[str], prog: str) -> int:
         description="Makes the first operator's token (tenants/*, ADMIN) in a store's own database.",
     )
     try:
-        make_dirs(settings.data_dir)
-        with contextlib.closing(Database(settings.database)) as database:
+        with contextlib.closing(open_database(settings)) as database:
             secret, token = Tokens(database, utc_now).create_first(
                 settings.description, settings.ttl_s, Actor("database", "CreateToken")
             )

@@ -1,9 +1,10 @@
-"""Puts the store's parts together over one data directory, which it holds alone while it is open."""
+"""Puts the store's parts together over one data directory, held alone where the database is SQLite."""
 
 import contextlib
 import fcntl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from services.adapter_store.blobs import BlobStore
 from services.adapter_store.byte_places import open_byte_places
@@ -18,11 +19,12 @@ from services.adapter_store.catalog import (
     Tokens,
     Versions,
 )
+from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, ImportRoom
 from services.adapter_store.integrity import check_integrity, describe
-from services.adapter_store.metadata import Database
+from services.adapter_store.metadata import Database, migrate
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.staging import Staging
 from services.adapter_store.uploads import Intake, Uploads
@@ -90,18 +92,38 @@ class Store:
 def open_store(
     place: PlaceSettings, max_upload_bytes: int, import_places: ImportPlaces | None = None
 ) -> Iterator[Store]:
-    """The store of `place`. Raises OSError if another process has its data directory open."""
+    """The store of `place`.
+
+    Raises OSError if another process has it open: on PostgreSQL, only one that is not.
+    """
     make_dirs(place.data_dir)
-    with (place.data_dir / "lock").open("w") as lock:
+    with (
+        _held(place.data_dir, alone=place.database.startswith("sqlite")),
+        contextlib.closing(open_database(place)) as database,
+        open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
+    ):
+        imports = ImportRoom(place.data_dir / "imports", import_places or ImportPlaces())
+        yield Store(database, blobs, staging, max_upload_bytes, utc_now, imports)
+
+
+def open_database(place: DatabaseSettings) -> Database:
+    """The database of `place`: the embedded one gets its tables here, any other must have them.
+
+    Raises OSError if it cannot be opened, or has other tables.
+    """
+    if place.is_embedded:
+        make_dirs(place.data_dir)
+        migrate(place.database)
+    return Database(place.database)
+
+
+@contextlib.contextmanager
+def _held(data_dir: Path, *, alone: bool) -> Iterator[None]:
+    with (data_dir / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(
-                f"{place.data_dir} is in use by another adapter store: stop it, or give another --data-dir"
+                f"{data_dir} is in use by another adapter store: stop it, or give another --data-dir"
             ) from error
-        with (
-            contextlib.closing(Database(place.database)) as database,
-            open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
-        ):
-            imports = ImportRoom(place.data_dir / "imports", import_places or ImportPlaces())
-            yield Store(database, blobs, staging, max_upload_bytes, utc_now, imports)
+        yield

@@ -47,14 +47,11 @@ class Adapters:
         with self._database.write(actor) as uow:
             find_base_model(uow, base_model)
             if uow.adapters.get(name) is not None:
-                raise ServiceError(
-                    Code.ALREADY_EXISTS,
-                    Reason.ADAPTER_EXISTS,
-                    f"{name} exists already: upload a new version to it, or choose another name",
-                    field="adapter.name",
-                )
+                raise _exists(name)
             check_adapter_quota(uow, name.tenant)
-            uow.adapters.insert(name, base_model, **changes, now=self._now())
+            # Another transaction may have been faster.
+            if not uow.adapters.insert(name, base_model, **changes, now=self._now()):
+                raise _exists(name)
             created = find_adapter(uow, name)
             uow.audit.add(name.tenant, str(name), f"of base model {base_model}")
             uow.commit()
@@ -99,6 +96,15 @@ class Adapters:
             uow.audit.add(name.tenant, str(name), ", ".join(sorted(checked)))
             uow.commit()
         return updated
+
+
+def _exists(name: AdapterName) -> ServiceError:
+    return ServiceError(
+        Code.ALREADY_EXISTS,
+        Reason.ADAPTER_EXISTS,
+        f"{name} exists already: upload a new version to it, or choose another name",
+        field="adapter.name",
+    )
 
 
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:

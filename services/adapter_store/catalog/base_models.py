@@ -22,10 +22,8 @@ class BaseModels:
         """
         check_base_model(model)
         with self._database.write(actor) as uow:
-            known = uow.base_models.get(model.name)
-            if known is None:
-                uow.base_models.insert(model)
-            elif known.digest != model.digest:
+            known = None if uow.base_models.insert(model) else uow.base_models.lock(model.name)
+            if known is not None and known.digest != model.digest:
                 raise ServiceError(
                     Code.FAILED_PRECONDITION,
                     Reason.BASE_MODEL_CONFLICT,
@@ -34,7 +32,7 @@ class BaseModels:
                     field="base_model.digest",
                     metadata={"digest": known.digest},
                 )
-            elif known != model:
+            if known not in (None, model):
                 uow.base_models.replace(model)
             if known != model:
                 uow.audit.add(

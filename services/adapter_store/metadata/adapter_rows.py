@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, tuple_, update
 
 from services.adapter_store.domain.adapter import Adapter
 from services.adapter_store.domain.alias import Alias
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import VersionState
 from services.adapter_store.metadata.alias_rows import alias_of
+from services.adapter_store.metadata.insertion import insert_if_absent
 from services.adapter_store.metadata.tables import adapters, aliases, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
@@ -50,8 +51,11 @@ class AdapterRows:
         description: str,
         labels: dict[str, str],
         now: datetime,
-    ) -> None:
-        """Adds an adapter whose name is new, or free again: then its versions are numbered on."""
+    ) -> bool:
+        """Adds an adapter unless one has the name; says whether it did.
+
+        Where the name is free again, the new one's versions are numbered on.
+        """
         values = {
             "base_model": base_model,
             "display_name": display_name,
@@ -65,12 +69,10 @@ class AdapterRows:
             .where(_named(name), adapters.c.delete_time_us.is_not(None))
             .values(**values, revision=adapters.c.revision + 1, delete_time_us=None)
         )
-        if self._connection.execute(revive).rowcount == 0:
-            self._connection.execute(
-                insert(adapters).values(
-                    tenant=name.tenant, adapter=name.adapter, **values, revision=1, last_version=0
-                )
-            )
+        if self._connection.execute(revive).rowcount == 1:
+            return True
+        new = {"tenant": name.tenant, "adapter": name.adapter, "revision": 1, "last_version": 0}
+        return insert_if_absent(self._connection, adapters, {**values, **new})
 
     def delete(self, adapter: Adapter, now: datetime) -> bool:
         """Frees the name if the row still has the revision of `adapter`; says whether it did."""

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from services.adapter_store.domain.base_model import BaseModel, Module
+from services.adapter_store.metadata.insertion import insert_if_absent
 from services.adapter_store.metadata.tables import base_models
 
 
@@ -27,9 +28,15 @@ class BaseModelRows:
             query = query.where(base_models.c.name > after)
         return [_base_model(row) for row in self._connection.execute(query)]
 
-    def insert(self, model: BaseModel) -> None:
-        """Adds a base model whose name is new."""
-        self._connection.execute(insert(base_models).values(name=model.name, **_values(model)))
+    def lock(self, name: str) -> BaseModel | None:
+        """The base model of this name, which nobody else changes before this transaction ends."""
+        query = select(base_models).where(base_models.c.name == name).with_for_update(key_share=True)
+        row = self._connection.execute(query).first()
+        return None if row is None else _base_model(row)
+
+    def insert(self, model: BaseModel) -> bool:
+        """Adds a base model unless one has the name; says whether it did."""
+        return insert_if_absent(self._connection, base_models, {"name": model.name, **_values(model)})
 
     def replace(self, model: BaseModel) -> None:
         """Replaces what is known of a base model."""

@@ -15,4 +15,4 @@ def insert_if_absent(connection: Connection, table: Table, values: Mapping[str, 
     """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     query = insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(query).rowcount == 1
+    return connection.execute(query, execution_options={"preserve_rowcount": True}).rowcount == 1

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -28,10 +29,16 @@ metadata = MetaData(
 # SQLite numbers rows by itself only where the key is spelled INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
+
+def _name(max_chars: int) -> TypeEngine[str]:
+    """What lists are ordered by: by code point in every database, whatever its locale."""
+    return String(max_chars, collation="C").with_variant(String(max_chars), "sqlite")
+
+
 base_models = Table(
     "base_models",
     metadata,
-    Column("name", String(256), primary_key=True),
+    Column("name", _name(256), primary_key=True),
     Column("digest", String(64), nullable=False),
     Column("architecture", String(128), nullable=False),
     Column("hidden_size", Integer, nullable=False),
@@ -44,8 +51,8 @@ adapters = Table(
     "adapters",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("tenant", String(63), nullable=False),
-    Column("adapter", String(63), nullable=False),
+    Column("tenant", _name(63), nullable=False),
+    Column("adapter", _name(63), nullable=False),
     Column("base_model", ForeignKey("base_models.name"), nullable=False),
     Column("display_name", Text, nullable=False),
     Column("description", Text, nullable=False),
@@ -85,6 +92,8 @@ versions = Table(
     Column("create_time_us", BigInteger, nullable=False),
     Column("delete_time_us", BigInteger),
     Index(None, "key"),
+    # The highest version in a state, however many there are in others.
+    Index(None, "adapter_id", "state", "version"),
 )
 
 version_files = Table(
@@ -173,7 +182,7 @@ aliases = Table(
     "aliases",
     metadata,
     Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
-    Column("alias", String(63), primary_key=True),
+    Column("alias", _name(63), primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("targets", JSON(none_as_null=True)),
     Column("shadow", JSON(none_as_null=True)),
@@ -241,7 +250,7 @@ lease_keys = Table(
 tenants = Table(
     "tenants",
     metadata,
-    Column("tenant", String(63), primary_key=True),
+    Column("tenant", _name(63), primary_key=True),
     Column("max_bytes", BigInteger, nullable=False),
     Column("max_adapters", BigInteger, nullable=False),
     Column("max_versions", BigInteger, nullable=False),

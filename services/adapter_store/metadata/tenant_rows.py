@@ -5,11 +5,11 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from services.adapter_store.domain.tenant import Quotas, Tenant, TenantUsage, TrustedKey
 from services.adapter_store.domain.upload import UploadState
 from services.adapter_store.domain.version import VersionState
+from services.adapter_store.metadata.insertion import insert_if_absent
 from services.adapter_store.metadata.tables import (
     adapters,
     tenants,
@@ -66,11 +66,7 @@ class TenantRows:
         if tenant.revision:
             where = (tenants.c.tenant == tenant.name, tenants.c.revision == tenant.revision)
             return self._connection.execute(update(tenants).where(*where).values(**values)).rowcount == 1
-        try:
-            self._connection.execute(insert(tenants).values(tenant=tenant.name, **values))
-        except IntegrityError:
-            return False
-        return True
+        return insert_if_absent(self._connection, tenants, {"tenant": tenant.name, **values})
 
     def usage(self, name: str) -> TenantUsage:
         """What the tenant has now."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import Refusal, Upload, UploadState
 from services.adapter_store.domain.version import VersionFile
+from services.adapter_store.metadata.insertion import insert_if_absent
 from services.adapter_store.metadata.tables import adapters, tenant_blobs, uploads, version_files, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
@@ -100,9 +101,8 @@ class UploadRows:
 
     def add_tenant_blob(self, tenant: str, file: VersionFile) -> None:
         """Remembers that `tenant` has sent these bytes."""
-        if not self.tenant_has(tenant, file):
-            values = {"tenant": tenant, "sha256": file.sha256, "size_bytes": file.size_bytes}
-            self._connection.execute(insert(tenant_blobs).values(**values))
+        values = {"tenant": tenant, "sha256": file.sha256, "size_bytes": file.size_bytes}
+        insert_if_absent(self._connection, tenant_blobs, values)
 
     def tenant_blobs(self) -> Sequence[tuple[str, int]]:
         """Every blob that some tenant has sent, as (sha256, size in bytes)."""

@@ -18,6 +18,7 @@ from services.adapter_store.catalog.lookup import (
 )
 from services.adapter_store.catalog.quotas import check_version_quotas
 from services.adapter_store.domain.actor import STORE, Actor
+from services.adapter_store.domain.adapter import Adapter
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_labels, check_range, check_text, quoted
 from services.adapter_store.domain.names import AdapterName
@@ -131,7 +132,12 @@ class Uploads:
                 counted_on = {file.sha256 for file in request.files if file.path in stored}
                 if uow.blobs.lock_stored(counted_on) != counted_on:
                     return None
-                upload = _known(uow, request) or self._insert(uow, upload_id, request, stored)
+                # The tenant before the adapter: whoever locks both does it in this order.
+                uow.tenants.lock(request.name.tenant)
+                adapter = lock_adapter(uow, request.name)
+                upload = _known(uow, adapter, request) or self._insert(
+                    uow, adapter, upload_id, request, stored
+                )
                 uow.commit()
         finally:
             if upload is None or upload.id != upload_id:
@@ -242,10 +248,10 @@ class Uploads:
             f.path for f in sent if f.sha256 in there and self._blobs.is_intact(f.sha256, f.size_bytes)
         )
 
-    def _insert(self, uow: UnitOfWork, upload_id: str, request: _Request, stored: frozenset[str]) -> Upload:
-        # The tenant before the adapter: whoever locks both does it in this order.
+    def _insert(
+        self, uow: UnitOfWork, adapter: Adapter, upload_id: str, request: _Request, stored: frozenset[str]
+    ) -> Upload:
         check_version_quotas(uow, request.name.tenant, request.files)
-        adapter = lock_adapter(uow, request.name)
         open_ids = uow.uploads.open_ids(adapter.id)
         if len(open_ids) >= MAX_OPEN_UPLOADS:
             raise ServiceError(
@@ -281,10 +287,10 @@ class Uploads:
         return find_upload(uow, upload_id, UploadState.OPEN)
 
 
-def _known(uow: UnitOfWork, request: _Request) -> Upload | None:
+def _known(uow: UnitOfWork, adapter: Adapter, request: _Request) -> Upload | None:
     if not request.request_id:
         return None
-    known = uow.uploads.by_request(find_adapter(uow, request.name).id, request.request_id)
+    known = uow.uploads.by_request(adapter.id, request.request_id)
     if known is not None and known.fingerprint != request.fingerprint:
         raise invalid_field(
             "request_id",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.catalog import Tokens
+from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.metadata import Database
 from services.adapter_store.servicer import wire
+from services.adapter_store.store import open_database
 from services.common.caller import Role
 from tests.adapter_files import BASE_MODEL, adapter_files, declared, layer, lora
 from tests.integration.adapter_store.store_process import StoreProcess, push
@@ -113,8 +115,7 @@ class Tenants:
 def tenants(directory: Path, *flags: str) -> Iterator[Tenants]:
     """A store process that is guarded, and a token of each kind."""
     data_dir = directory / "store"
-    data_dir.mkdir()
-    with closing(Database(f"sqlite:///{data_dir / 'store.sqlite3'}")) as database:
+    with closing(open_database(DatabaseSettings(data_dir=data_dir))) as database:
         secrets = _make_tokens(database)
     with StoreProcess(data_dir, directory / "store.log", "--auth", "on", *flags) as store:
         yield Tenants(store, secrets)

@@ -18,9 +18,9 @@ from services.common.server import Server
 
 
 @pytest.fixture
-def at_rest(tmp_path: Path):
+def at_rest(tmp_path: Path, database_url: str):
     """The store of this test; whole when the test is over."""
-    place = PlaceSettings(data_dir=tmp_path / "store")
+    place = PlaceSettings(data_dir=tmp_path / "store", database_url=database_url)
     (tmp_path / "importable").mkdir()
     places = ImportPlaces(directories=(tmp_path / "importable",))
     with open_store(place, 64 << 20, places) as store:

@@ -37,12 +37,12 @@ def hub():
 
 
 @pytest.fixture
-def make_store(tmp_path):
+def make_store(tmp_path, sqlite_url):
     """Makes the store of this test, with what it may import from."""
     databases = []
 
     def make(**places) -> Store:
-        database = Database(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+        database = Database(sqlite_url)
         databases.append(database)
         blobs = LocalBlobs(tmp_path / "blobs")
         staging = LocalStaging(tmp_path / "uploads", blobs)

@@ -31,12 +31,12 @@ class Clock:
 
 
 @pytest.fixture
-def open_a_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
+def open_a_store(tmp_path: Path, database_url: str) -> Iterator[Callable[[], Store]]:
     """Opens the store of this test again and again, as restarts would."""
     databases: list[Database] = []
 
     def open_one() -> Store:
-        database = Database(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+        database = Database(database_url)
         databases.append(database)
         blobs = LocalBlobs(tmp_path / "blobs")
         staging = LocalStaging(tmp_path / "uploads", blobs)

@@ -17,8 +17,8 @@ FILE = declared(FILES)[0]
 
 
 @pytest.fixture
-def database(store, tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+def database(store, database_url):
+    database = Database(database_url)
     yield database
     database.close()
 
@@ -32,7 +32,7 @@ def condemn(database, sha256=FILE.sha256):
 
 
 def state(database):
-    with database.read() as uow:
+    with database.write() as uow:
         return uow.blobs.lock(FILE.sha256)
 
 

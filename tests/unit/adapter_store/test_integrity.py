@@ -9,7 +9,7 @@ from tests.unit.adapter_store.conftest import NAME, publish
 @pytest.mark.parametrize(
     ("damage", "repair", "says"),
     [
-        ("UPDATE versions SET key = '!' || key", "UPDATE versions SET key = substr(key, 2)", "its key"),
+        ("UPDATE versions SET key = upper(key)", "UPDATE versions SET key = lower(key)", "its key"),
         ("UPDATE versions SET rank = NULL", "UPDATE versions SET rank = 4 WHERE version = 1", "weights None"),
         (
             "UPDATE versions SET state = 'FAILED' WHERE version = 2",
@@ -34,8 +34,8 @@ from tests.unit.adapter_store.conftest import NAME, publish
             "blob store",
         ),
         (
-            "UPDATE version_files SET stored = 0 WHERE version = 2",
-            "UPDATE version_files SET stored = 1 WHERE version = 2",
+            "UPDATE version_files SET stored = false WHERE version = 2",
+            "UPDATE version_files SET stored = true WHERE version = 2",
             "staged, not",
         ),
     ],
@@ -48,7 +48,7 @@ def test_every_broken_rule_is_reported(store, damage, repair, says):
     assert repr(store) == "Store(versions ACTIVE=1 CREATING=1, uploads FINISHED=1 OPEN=1)"
 
     def run(statement):
-        with store._database._engine.connect() as connection, connection.begin():
+        with store._database._writers.connect() as connection, connection.begin():
             connection.exec_driver_sql(statement)
 
     run(damage)

@@ -11,8 +11,8 @@ KEYS = [f"{number:064x}" for number in range(3)]
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'leases.sqlite3'}")
+def database(database_url):
+    database = Database(database_url)
     yield database
     database.close()
 

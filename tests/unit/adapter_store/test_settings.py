@@ -25,6 +25,16 @@ def test_places():
     assert read("--data-dir", "/d", kind=PlaceSettings).database == "sqlite:////d/store.sqlite3"
 
 
+def test_a_password_from_a_file(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("a/b@c:d \n")
+    url = "postgresql://me@db:5433/store?sslmode=require"
+    settings = read("--database-url", url, "--database-password-file", str(file))
+    assert settings.database == "postgresql://me:a%2Fb%40c%3Ad%20@db:5433/store?sslmode=require"
+    assert not settings.is_embedded
+    assert read().is_embedded
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:7001", "[::1]:7001", "127.9.9.9:1"])
 def test_loopback_needs_no_leave(listen):
     assert read("--listen", listen).listen == listen
@@ -38,7 +48,17 @@ def test_loopback_needs_no_leave(listen):
         (["--listen", "[::]:7001"], "--allow-remote"),
         (["--listen", "store.example:7001"], "--allow-remote"),
         (["--listen", "7001"], "HOST:PORT"),
-        (["--database-url", "postgresql://x"], "sqlite:///"),
+        (["--database-url", "postgresql://x"], "no database"),
+        (["--database-url", "postgresql:///x"], "no host"),
+        (["--database-url", "postgresql://h:port/x"], "port"),
+        (["--database-url", "mysql://root:hunter2@h/x"], "postgresql://"),
+        (["--database-password-file", "/none"], "must name a user"),
+        (
+            ["--database-url", "postgresql://u:hunter2@h/x", "--database-password-file", "/none"],
+            "no password",
+        ),
+        (["--database-url", "postgresql://u@h/x", "--database-password-file", "/none"], "cannot be read"),
+        (["--database-url", "postgresql://u@h/x", "--database-password-file", "/dev/null"], "is empty"),
         (["--database-url", "sqlite://"], "sqlite:///"),
         (["--blob-url", "s3:bucket"], "s3://BUCKET"),
         (["--blob-url", "s3://b?endpoint=x"], "http://HOST"),
@@ -60,7 +80,9 @@ def test_bad_values_are_usage_errors(argv, says, capsys):
     with pytest.raises(SystemExit) as caught:
         read(*argv)
     assert caught.value.code == 2
-    assert says in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert says in error
+    assert "hunter2" not in error
 
 
 def test_remote_by_leave():

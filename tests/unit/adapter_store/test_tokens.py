@@ -1,10 +1,12 @@
 """Tokens without a server: what is kept of a secret, and when it is good."""
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select
 
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.token import hash_of, make_secret
+from services.adapter_store.metadata.engine import normalised
+from services.adapter_store.metadata.tables import metadata
 from services.common.caller import Caller, Role
 from services.common.errors import ServiceError
 
@@ -17,7 +19,7 @@ def refused(call, *arguments):
     return caught.value
 
 
-def test_a_secret_has_256_random_bits_and_is_kept_as_its_hash(store, tmp_path):
+def test_a_secret_has_256_random_bits_and_is_kept_as_its_hash(store, database_url):
     asked = []
 
     def random_bytes(count: int) -> bytes:
@@ -27,10 +29,9 @@ def test_a_secret_has_256_random_bits_and_is_kept_as_its_hash(store, tmp_path):
     token_id, secret = make_secret(random_bytes)
     assert (asked, secret[:17]) == ([6, 32], f"mlt_{token_id}_")
     secret, token = store.tokens.create("acme", Role.READER, "CI", 0, OPERATOR)
-    engine = create_engine(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+    engine = create_engine(normalised(database_url))
     with engine.connect() as connection:
-        tables = connection.execute(text("select name from sqlite_master where type = 'table'")).scalars()
-        rows = [repr(row) for table in tables for row in connection.execute(text(f"select * from {table}"))]
+        rows = [repr(row) for table in metadata.sorted_tables for row in connection.execute(select(table))]
     engine.dispose()
     assert any(hash_of(secret) in row for row in rows)
     assert not any(secret.split("_", 2)[2] in row or secret in row for row in rows)

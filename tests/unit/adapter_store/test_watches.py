@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture
-def database(tmp_path):
-    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'x.sqlite3'}")) as database:
+def database(database_url):
+    with contextlib.closing(Database(database_url)) as database:
         yield database
 
 
