@@ -106,7 +106,7 @@ class LoadWorld:
         self._table = RankRowTable(pool_E, sites, 2, MAX_RANK, elements)
         self._workers = TimedWorkers(self.pack_threads)
         self._cache_dirs = {"stages": directory / "stages", "whole": directory / "whole"}
-        self._cache = DiskCache(self._cache_dirs["stages"], 1 << 40, self._workers, ReadBuffers(1 << 32))
+        self._cache = DiskCache(self._cache_dirs["stages"], 1 << 40, self._workers, ReadBuffers(1 << 32, 4))
         self._arena = HostArena(elements, dtype, 2 * pool_E.nbytes, pinned=pool_E.is_cuda)
         self._posted: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._loader = Loader(pool_E.view(num_pages, elements), self._table.row_shape, self._posted.put)

@@ -4,6 +4,7 @@ Answers what inference asks to serve a stream, and nothing else. Must not know w
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,6 +55,16 @@ class DirectoryStore(pb_grpc.AdapterStoreServiceServicer):
         with (self._directories[request.name] / request.path).open("rb") as file:
             while data := file.read(CHUNK_BYTES):
                 yield pb.ReadResponse(data=data, crc32c=google_crc32c.value(data))
+
+    def AcquireLease(self, request: Any, context: grpc.ServicerContext) -> pb.Lease:
+        """Takes any: nothing is ever deleted here."""
+        lease = pb.Lease(lease_id=request.lease_id, holder=request.holder, num_keys=len(request.keys))
+        lease.expire_time.FromSeconds(int(time.time()) + max(60, request.ttl_s))
+        return lease
+
+    def ReleaseLease(self, request: Any, context: grpc.ServicerContext) -> pb.ReleaseLeaseResponse:
+        """Takes any."""
+        return pb.ReleaseLeaseResponse()
 
     def Watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[pb.WatchResponse]:
         """Nothing ever changes: heartbeats, so that names are remembered as they are with a store."""

@@ -37,7 +37,9 @@ class Settings(ServerSettings):
         0, help="size of the page pool; 0: 256 MiB on cpu, most of what is free on cuda"
     )
     page_tokens: int = setting(16, help="tokens of KV that one page holds")
-    host_cache_bytes: int = setting(1 << 30, help="host memory for adapters that are not in the pool")
+    host_cache_bytes: int = setting(
+        1 << 30, help="host memory for packed adapters; up to a quarter more for those on their way"
+    )
     cache_dir: Path | None = setting(None, help="directory for fetched adapters; default: a temporary one")
     disk_cache_bytes: int = setting(16 << 30, help="disk space for fetched adapters")
     max_rank: int = setting(64, help="adapters over this rank are refused")

@@ -27,8 +27,8 @@ from services.inference.adapters.workers import Workers
 __all__ = ["AdapterIo", "Completion", "FetchFailed", "Fetched", "IoSizes", "LoadFailed", "Loaded"]
 
 
-# A larger file is read into memory of its own: an adapter of rank 64 for a model of 70 billion parameters.
-MAX_KEPT_BUFFER_BYTES = 2 << 30
+# A larger file is read into memory that is not kept for the next.
+MAX_KEPT_BUFFER_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,9 @@ class AdapterIo:
         pool_PE = table.pool_E.view(-1, table.page_elements)
         arena = HostArena(table.page_elements, pool_PE.dtype, sizes.host_cache_bytes, pinned=pool_PE.is_cuda)
         self._workers = Workers(sizes.pack_threads)
-        self._disk_cache = DiskCache(
-            cache_dir, sizes.disk_cache_bytes, self._workers, ReadBuffers(MAX_KEPT_BUFFER_BYTES)
-        )
+        # A config file's and a weights file's for each thread that reads from disk all day.
+        buffers = ReadBuffers(MAX_KEPT_BUFFER_BYTES, max_kept=2 * sizes.disk_threads)
+        self._disk_cache = DiskCache(cache_dir, sizes.disk_cache_bytes, self._workers, buffers)
         self._host_cache = HostCache(arena)
         self._loader = Loader(pool_PE, table.row_shape, post)
         self._fetcher = Fetcher(

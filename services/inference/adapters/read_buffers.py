@@ -10,10 +10,11 @@ Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 class ReadBuffers:
-    """Lends buffers. As many are kept as were ever lent at once, but none over `max_kept_bytes`."""
+    """Lends buffers; keeps at most `max_kept`, the larger ones, and none over `max_kept_bytes`."""
 
-    def __init__(self, max_kept_bytes: int) -> None:
+    def __init__(self, max_kept_bytes: int, max_kept: int) -> None:
         self._max_kept_bytes = max_kept_bytes
+        self._max_kept = max_kept
         self._lock = threading.Lock()
         self._free: list[Bytes] = []
 
@@ -25,16 +26,19 @@ class ReadBuffers:
             yield buffer[:num_bytes]
         finally:
             if buffer.nbytes <= self._max_kept_bytes:
-                with self._lock:
-                    self._free.append(buffer)
+                self._keep(buffer)
+
+    def _keep(self, buffer: Bytes) -> None:
+        with self._lock:
+            self._free.append(buffer)
+            if len(self._free) > self._max_kept:
+                smallest = min(range(len(self._free)), key=lambda index: self._free[index].nbytes)
+                del self._free[smallest]
 
     def _take(self, num_bytes: int) -> Bytes:
         with self._lock:
-            fitting = (i for i, buffer in enumerate(self._free) if buffer.nbytes >= num_bytes)
-            index = next(fitting, None)
-            if index is not None:
-                return self._free.pop(index)
-            if self._free:
-                # One that is too small is replaced, not kept beside the larger.
-                self._free.pop()
+            # The smallest that fits: a small file must not take the buffer of a large one.
+            fitting = [i for i, buffer in enumerate(self._free) if buffer.nbytes >= num_bytes]
+            if fitting:
+                return self._free.pop(min(fitting, key=lambda index: self._free[index].nbytes))
         return np.empty(num_bytes, dtype=np.uint8)

@@ -35,7 +35,10 @@ def view_tensors(content: Bytes) -> dict[str, Tensor]:
     """
     header, start = _header(content)
     data = content[start:]
-    return {name: _view(data, name, entry) for name, entry in header.items() if name != "__metadata__"}
+    address = data.ctypes.data
+    return {
+        name: _view(data, address, name, entry) for name, entry in header.items() if name != "__metadata__"
+    }
 
 
 def _header(content: Bytes) -> tuple[dict[str, Any], int]:
@@ -58,7 +61,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _view(data: Bytes, name: str, entry: Any) -> Tensor:
+def _view(data: Bytes, address: int, name: str, entry: Any) -> Tensor:
     try:
         dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
         sizes_are_whole = all(type(size) is int and size >= 0 for size in (*shape, begin, end))
@@ -71,8 +74,8 @@ def _view(data: Bytes, name: str, entry: Any) -> Tensor:
         raise ValueError(f"{name[:80]} does not lie where the header says")
     if count == 0:
         return torch.empty(shape, dtype=dtype)
-    values = data[begin:end]
-    if begin % dtype.itemsize or data.ctypes.data % dtype.itemsize:
+    if (address + begin) % dtype.itemsize:
         # Few writers leave values unaligned; torch must not see them so.
-        values = np.frombuffer(bytearray(values), dtype=np.uint8)
-    return torch.frombuffer(values, dtype=dtype, count=count).view(shape)
+        copied = np.frombuffer(bytearray(data[begin:end]), dtype=np.uint8)
+        return torch.frombuffer(copied, dtype=dtype, count=count).view(shape)
+    return torch.frombuffer(data, dtype=dtype, count=count, offset=begin).view(shape)

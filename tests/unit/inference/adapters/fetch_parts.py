@@ -26,7 +26,7 @@ class FetchParts:
 
     def __init__(self, reader, cache_dir, post, sites, store_threads=2, disk_threads=2, chunk_bytes=512):
         self.workers = Workers(2)
-        self.disk_cache = DiskCache(cache_dir, 1 << 20, self.workers, ReadBuffers(1 << 20), chunk_bytes)
+        self.disk_cache = DiskCache(cache_dir, 1 << 20, self.workers, ReadBuffers(1 << 20, 4), chunk_bytes)
         self.host_cache = HostCache(HostArena(256, torch.float32, ARENA_PAGES * 1024))
         self.fetcher = Fetcher(
             reader,

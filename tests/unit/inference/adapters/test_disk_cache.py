@@ -29,7 +29,7 @@ def make_cache():
     caches = []
 
     def make(directory, capacity_bytes):
-        caches.append(DiskCache(directory, capacity_bytes, Workers(2), ReadBuffers(1000), CHUNK_BYTES))
+        caches.append(DiskCache(directory, capacity_bytes, Workers(2), ReadBuffers(1000, 4), CHUNK_BYTES))
         return caches[-1]
 
     yield make
