@@ -27,6 +27,7 @@ from services.inference.messages import (
     ListResident,
     LoadAdapter,
     Reply,
+    SetTenantQuota,
     Started,
     Submit,
     Tokens,
@@ -97,6 +98,8 @@ class Engine:
                 self._start_io(self._residency.load(adapter, tier, pin, call_id))
             case UnloadAdapter(call_id, key, tier):
                 self._start_io(self._residency.unload(key, tier, call_id))
+            case SetTenantQuota(tenant, max_resident_bytes):
+                self._residency.tenants.set_quota(tenant, max_resident_bytes)
             case GetStats(call_id):
                 self._events.append(Reply(call_id, self.stats()))
             case ListResident(call_id):

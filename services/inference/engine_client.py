@@ -30,6 +30,7 @@ from services.inference.messages import (
     Ready,
     Reply,
     ResidencyState,
+    SetTenantQuota,
     Shutdown,
     Started,
     Submit,
@@ -86,6 +87,10 @@ class EngineClient:
         """Asks the engine to end every request; their sinks get Finished(CANCELLED)."""
         for request_id in self._sinks:
             self._outbox.put(Cancel(request_id))
+
+    def set_tenant_quota(self, tenant: str, max_resident_bytes: int) -> None:
+        """What the tenant's adapters may hold of the pool, for all that is submitted from now on."""
+        self._outbox.put(SetTenantQuota(tenant, max_resident_bytes))
 
     async def load(self, adapter: ResolvedAdapter, tier: ResidencyState, *, pin: bool) -> AdapterInfo:
         """Returns when the adapter has reached `tier`. Raises ServiceError."""

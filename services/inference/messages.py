@@ -62,6 +62,14 @@ class UnloadAdapter:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTenantQuota:
+    """From now on the tenant's adapters may hold this much of the pool; 0 is no limit. No answer."""
+
+    tenant: str
+    max_resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class GetStats:
     """Reply(EngineStats) follows."""
 
@@ -80,7 +88,7 @@ class Shutdown:
     """Stop now; what still runs is cancelled. The process exits after its last events."""
 
 
-Command = Submit | Cancel | LoadAdapter | UnloadAdapter | GetStats | ListResident | Shutdown
+Command = Submit | Cancel | LoadAdapter | UnloadAdapter | SetTenantQuota | GetStats | ListResident | Shutdown
 
 
 # ---- events: engine -> front end

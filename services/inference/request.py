@@ -46,6 +46,11 @@ class ResolvedAdapter:
     rank: int
     files: tuple[AdapterFile, ...]
 
+    @property
+    def tenant(self) -> str:
+        """Whose it is, by the name it was resolved by."""
+        return self.version_name.removeprefix("tenants/").partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:

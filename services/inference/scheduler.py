@@ -3,7 +3,8 @@
 Order is priority, then arrival. Decodes come first, then prefill chunks, then new admissions, until
 the step's tokens are spent. A request waits for its own adapter only; but the first one that lacks
 nothing except pages stops the admission of those behind it, so that it gets the next pages freed:
-no request starves, resident adapter or not. Adapters of requests that lack only their turn are loaded
+no request starves, resident adapter or not. One that only its tenant's quota keeps waiting stops its own
+tenant's alone. Adapters of requests that lack only their turn are loaded
 ahead of it. When a running request lacks a page, idle adapters go
 first (least recently used, never one that a request ahead waits for), then the running request that
 is last in order: it is recomputed later.
@@ -60,6 +61,12 @@ class Plan:
 
 def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order
+
+
+def _tenant(sequence: Sequence) -> str:
+    """Whose adapter the request is for; empty for the base model."""
+    adapter = sequence.request.adapter
+    return "" if adapter is None else adapter.tenant
 
 
 class Scheduler:
@@ -185,11 +192,18 @@ class Scheduler:
     def _admit(self, plan: Plan) -> None:
         # Pages that those ahead will need as soon as their adapter, on its way into the pool, is there.
         promised_pages = 0
+        # Tenants whose quota keeps an adapter out: their requests behind it wait too, until one is idle.
+        held: set[str] = set()
         for sequence in tuple(self._waiting):
             if plan.budget == 0 or len(self._running) >= self._max_running:
                 self._load_ahead(sequence, plan, promised_pages)
                 return
+            if _tenant(sequence) in held:
+                continue
             if not self._adapter_is_ready(sequence, plan):
+                if self._waits_for_tenant(sequence):
+                    held.add(_tenant(sequence))
+                    continue
                 if self._lacks_only_pages(sequence):
                     self._fail_if_hopeless(sequence, plan)
                     return
@@ -209,9 +223,9 @@ class Scheduler:
             if key is None or self._residency.state(key) is not ResidencyState.HOST:
                 continue
             io = self._residency.try_load_ahead(key, len(self._running) + promised_pages)
-            if io is None:
+            if io is None and not self._waits_for_tenant(sequence):
                 return
-            plan.io += io
+            plan.io += io or []
 
     def _adapter_is_ready(self, sequence: Sequence, plan: Plan) -> bool:
         key = sequence.adapter_key
@@ -232,6 +246,12 @@ class Scheduler:
             key is not None
             and self._residency.error(key) is None
             and self._residency.state(key) is ResidencyState.HOST
+        )
+
+    def _waits_for_tenant(self, sequence: Sequence) -> bool:
+        key = sequence.adapter_key
+        return (
+            key is not None and self._residency.error(key) is None and self._residency.waits_for_tenant(key)
         )
 
     def _is_loading(self, sequence: Sequence) -> bool:

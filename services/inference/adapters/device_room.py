@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from services.common.errors import ServiceError
 from services.inference.adapters import refusals
 from services.inference.adapters.entry import ON_DEVICE, Entry
+from services.inference.adapters.tenant_room import TenantRoom
 from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool, PageUse
 from services.inference.request import AdapterKey
@@ -26,6 +27,7 @@ class DeviceRoom:
         self._idle: dict[AdapterKey, Entry] = {}
         self._idle_pages = 0
         self._pinned: dict[AdapterKey, int] = {}
+        self.tenants = TenantRoom()
 
     @property
     def num_placed(self) -> int:
@@ -47,30 +49,53 @@ class DeviceRoom:
         """
         if not self.could_hold(num_pages, extra_rows):
             return None
-        candidates = sorted(self._idle.values(), key=lambda entry: entry.is_wanted)
-        return self._choose((entry for entry in candidates if entry.key not in keep), num_pages, extra_rows)
+        candidates = (entry for entry in self._by_need() if entry.key not in keep)
+        return self._choose(candidates, num_pages, extra_rows)
 
-    def victims_of(self, entry: Entry, spare_pages: int | None) -> list[Entry] | None:
-        """Whom to evict so that `entry` can be placed; None if that cannot be reached.
+    def way_in(self, entry: Entry, spare_pages: int | None) -> list[Entry] | ServiceError | None:
+        """Whom to evict so that `entry` can be placed; None if that cannot be now, or why it never can be.
 
-        With `spare_pages`, ahead of its time, nobody that is waited for; and as many pages must stay that
-        are free, or idle and not waited for.
+        Its tenant's own go first where the tenant's quota asks for it. With `spare_pages`, ahead of its time,
+        nobody that is waited for; and as many pages must stay that are free, or idle and not waited for.
         """
-        if spare_pages is None:
-            return self.victims(entry.num_pages, extra_rows=1)
-        unwanted = [idle for idle in self._idle.values() if not idle.is_wanted]
-        reach = self.pool.num_free + sum(idle.num_pages for idle in unwanted)
-        if reach < entry.num_pages + spare_pages:
+        if entry.num_pages >= self.pool.num_pages - self.pinned_pages:
+            return refusals.crowded_out(entry, self.pinned_pages, self.pool.num_pages)
+        refusal = self.tenants.refusal(entry, self._pinned)
+        if refusal is not None:
+            return refusal
+        if not self.could_hold(entry.num_pages, extra_rows=1):
             return None
-        return self._choose(unwanted, entry.num_pages, extra_rows=1)
+        candidates = self._by_need()
+        if spare_pages is not None:
+            candidates = [idle for idle in candidates if not idle.is_wanted]
+            reach = self.pool.num_free + sum(idle.num_pages for idle in candidates)
+            if reach < entry.num_pages + spare_pages:
+                return None
+        own = self.tenants.must_leave(entry, candidates)
+        return None if own is None else self._choose(candidates, entry.num_pages, 1, own)
 
-    def _choose(self, candidates: Iterable[Entry], num_pages: int, extra_rows: int) -> list[Entry] | None:
-        pages_short = num_pages - self.pool.num_free
-        rows_short = extra_rows - len(self._free_rows)
-        chosen: list[Entry] = []
+    def waits_for_tenant(self, entry: Entry) -> bool:
+        """Whether its tenant's quota alone keeps `entry` out, until one of the tenant's own is idle."""
+        if not self.tenants.has_quota(entry.adapter.tenant):
+            return False
+        return self.tenants.must_leave(entry, self._by_need()) is None
+
+    def _by_need(self) -> list[Entry]:
+        """The idle, least recently used first; those that somebody waits for go last."""
+        return sorted(self._idle.values(), key=lambda entry: entry.is_wanted)
+
+    def _choose(
+        self, candidates: Iterable[Entry], num_pages: int, extra_rows: int, first: Collection[Entry] = ()
+    ) -> list[Entry] | None:
+        chosen = list(first)
+        taken = {entry.key for entry in chosen}
+        pages_short = num_pages - self.pool.num_free - sum(entry.num_pages for entry in chosen)
+        rows_short = extra_rows - len(self._free_rows) - len(chosen)
         for entry in candidates:
             if pages_short <= 0 and rows_short <= 0:
                 break
+            if entry.key in taken:
+                continue
             chosen.append(entry)
             pages_short -= entry.num_pages
             rows_short -= 1
@@ -89,6 +114,7 @@ class DeviceRoom:
         entry.pages, entry.adapter_index = pages, self._free_rows.pop()
         entry.state = ResidencyState.LOADING
         self.num_loading += 1
+        self.tenants.add(entry)
 
     def loaded(self, entry: Entry) -> None:
         """Makes `entry` DEVICE: its weights have arrived."""
@@ -101,6 +127,7 @@ class DeviceRoom:
         assert entry.adapter_index is not None
         row = entry.adapter_index
         self.pool.release(entry.pages)
+        self.tenants.remove(entry)
         self._free_rows.append(row)
         entry.pages, entry.adapter_index, entry.state = (), None, state
         self.note(entry)
@@ -129,6 +156,8 @@ class DeviceRoom:
 
     def check_integrity(self, entries: Iterable[Entry]) -> None:
         """Raises AssertionError unless pages, rows, idle and pinned sets are what `entries` say."""
+        entries = tuple(entries)
+        self.tenants.check_integrity(entries)
         placed = [entry for entry in entries if entry.state in ON_DEVICE]
         pages = [page for entry in placed for page in entry.pages]
         assert len(set(pages)) == len(pages), "two adapters hold the same page"

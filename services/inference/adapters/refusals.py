@@ -21,6 +21,20 @@ def crowded_out(entry: Entry, pinned_pages: int, total_pages: int) -> ServiceErr
     )
 
 
+def over_quota(entry: Entry, pinned_bytes: int, quota_bytes: int) -> ServiceError:
+    """The tenant's quota does not hold the adapter, even with all of its others gone that are not pinned."""
+    pinned = f" beside {pinned_bytes} of pinned ones" if pinned_bytes else ""
+    return ServiceError(
+        Code.RESOURCE_EXHAUSTED,
+        Reason.QUOTA_EXCEEDED,
+        f"{entry.adapter.version_name} needs {entry.packed_bytes} bytes{pinned}, and max_resident_bytes of "
+        f"tenants/{entry.adapter.tenant} is {quota_bytes} at this server: unpin adapters, or ask an "
+        "operator for more",
+        retry_after_s=60.0,
+        metadata={"quota": "max_resident_bytes", "limit": str(quota_bytes)},
+    )
+
+
 def pool_is_pinned(entry: Entry, pinned_pages: int, total_pages: int) -> ServiceError:
     """Pinning `entry` too would pin more than half of the pool."""
     return _not_loadable(

@@ -47,6 +47,7 @@ class Residency:
         self._pool = pool
         self._clock = clock
         self._device = DeviceRoom(pool, num_table_rows)
+        self.tenants = self._device.tenants
         self._host = HostCopies(host_capacity_bytes)
         self._entries: dict[AdapterKey, Entry] = {}
         # Adapters with operator calls under way, so that a step need not look at all adapters.
@@ -140,9 +141,13 @@ class Residency:
     def try_load(self, key: AdapterKey) -> list[Io] | None:
         """HOST -> LOADING, evicting idle adapters if need be; None if there is no room now.
 
-        If pins leave no room ever, None as well, and `error(key)` says so.
+        None as well if there never is, by pins or a quota: `error(key)` says so.
         """
         return self._take_io() if self._place(self._entries[key]) else None
+
+    def waits_for_tenant(self, key: AdapterKey) -> bool:
+        """Whether its tenant's quota alone keeps `key` out of the pool, until another of its is idle."""
+        return self.state(key) is HOST and self._device.waits_for_tenant(self._entries[key])
 
     def try_load_ahead(self, key: AdapterKey, spare_pages: int) -> list[Io] | None:
         """The same ahead of a request's turn: `spare_pages` stay within reach of those before it."""
@@ -333,12 +338,10 @@ class Residency:
     def _place(self, entry: Entry, spare_pages: int | None = None) -> bool:
         if entry.state is not HOST or entry.error is not None:
             return False
-        if entry.num_pages >= self._pool.num_pages - self._device.pinned_pages:
-            pinned_pages = self._device.pinned_pages
-            self._refuse(entry, refusals.crowded_out(entry, pinned_pages, self._pool.num_pages))
-            return False
-        victims = self._device.victims_of(entry, spare_pages)
-        if victims is None:
+        victims = self._device.way_in(entry, spare_pages)
+        if isinstance(victims, ServiceError):
+            self._refuse(entry, victims)
+        if not isinstance(victims, list):
             return False
         self._evict(victims)
         self._device.place(entry)

@@ -65,6 +65,10 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.counter += 1
         return self.counter
 
+    @rule(num_pages=st.sampled_from([0, 3, 5, 8]))
+    def set_quota(self, num_pages: int) -> None:
+        self.residency.tenants.set_quota("t", num_pages * PAGE_BYTES)
+
     @rule(name=names)
     def require(self, name: str) -> None:
         request_id = f"r{self.next_id()}"
