@@ -26,6 +26,7 @@ from services.inference.messages import (
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, FinishReason, Request, ResolvedAdapter
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
+from services.inference.tenant_traffic import TenantQuotas
 
 READY = Ready(num_pages=64, page_bytes=4096, max_context_tokens=256)
 
@@ -131,6 +132,7 @@ class FakeStore:
         self.registered: list[tuple[str, str, int]] = []
         self.is_closed = False
         self.callers: dict[str, Caller] = {}
+        self.quotas: dict[str, TenantQuotas] = {}
         self.targets: dict[str, tuple[tuple[int, int], ...]] = {}
         self.shadows: dict[str, ShadowTarget] = {}
 
@@ -150,6 +152,9 @@ class FakeStore:
         if self._failures:
             raise self._failures.pop(0)
         self.registered.append((name, digest, max_rank))
+
+    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
+        return self.quotas.get(tenant, TenantQuotas())
 
     async def authenticate(self, secret: str) -> Caller:
         if secret not in self.callers:

@@ -26,6 +26,9 @@ from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
+from services.inference.tenant_directory import TenantDirectory
+from services.inference.tenant_traffic import TenantQuotas
+from services.inference.tenants import Tenants
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,10 @@ class Store(AdapterResolver, Protocol):
 
     async def authenticate(self, secret: str) -> Caller:
         """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE."""
+        ...
+
+    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
+        """What the tenant may use of this server. Raises STORE_UNAVAILABLE."""
         ...
 
     async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
@@ -78,14 +85,17 @@ class FrontEnd:
         self._gate = TokenGate(self._callers.caller) if settings.is_guarded else OpenGate()
         self._link = start_engine()
         self._engine = EngineClient(self._link)
+        self._directory = TenantDirectory(store.tenant_quotas)
         self._servicer = InferenceServicer(
             model,
             self._engine,
             store,
+            tenants=Tenants(self._directory, self._engine),
             max_shadows=settings.max_shadows,
             # One token a step for each running request must fit the step.
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
         )
+        self._listeners = (self._callers, self._directory)
         self._hurry = asyncio.Event()
         self._exit_code = 0
 
@@ -100,7 +110,7 @@ class FrontEnd:
             say_who_may_call(self._settings, await self._server.start())
             tasks = [
                 asyncio.create_task(each)
-                for each in (self._start_up(), self._watch_engine(), self._store.watch((self._callers,)))
+                for each in (self._start_up(), self._watch_engine(), self._store.watch(self._listeners))
             ]
             await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
         finally:

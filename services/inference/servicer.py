@@ -25,6 +25,7 @@ from services.inference.request import AdapterKey
 from services.inference.served_model import ServedModel
 from services.inference.shadows import Shadows
 from services.inference.stream import RequestStream
+from services.inference.tenants import CountedSink, Tenants
 
 RETRY_AFTER_S = 1.0
 
@@ -40,6 +41,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         engine: EngineClient,
         resolver: AdapterResolver,
         *,
+        tenants: Tenants,
         max_shadows: int = 16,
         max_requests: int = 256,
     ) -> None:
@@ -47,6 +49,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self._engine = engine
         self._resolver = resolver
         self._admission = Admission(model, resolver)
+        self._tenants = tenants
         self._shadows = Shadows(
             engine, resolver, model.tokenizer, max_copies=max_shadows, max_requests=max_requests
         )
@@ -78,10 +81,11 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             inner, callers_id = admitted.request, admitted.callers_id
             stream = RequestStream(inner, self._model.tokenizer.detokenizer(inner.prompt_token_ids))
             original = self._shadows.original(admitted)
-            self._shadows.make_room(self._num_working)
-            self._engine.submit(inner, stream)
+            ticket = await self._tenants.admit(inner, caller_of(context))
             # A client that goes away is CancelledError in an await but GeneratorExit in a yield.
             try:
+                self._shadows.make_room(self._num_working)
+                self._engine.submit(inner, stream if ticket is None else CountedSink(stream, ticket))
                 async with aclosing(stream.read()) as events:
                     async for event in events:
                         if original is not None:
@@ -89,6 +93,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                         yield event_to_wire(event, inner, callers_id)
             finally:
                 self._engine.cancel(inner.request_id)
+                if ticket is not None:
+                    ticket.end()
         if original is not None and not self._is_draining:
             self._shadows.start(original, self._num_working)
 
@@ -121,6 +127,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         with self._work():
             tier = tier_from_wire(request.tier, ResidencyState.DEVICE)
             adapter = await self._admission.resolve_one(request.adapter)
+            await self._tenants.prepare_load(adapter)
             return resident_to_wire(await self._engine.load(adapter, tier, pin=request.pin))
 
     async def UnloadAdapter(
@@ -182,6 +189,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         assert not self._num_working, f"{self._num_working} calls are still counted"
         assert self._is_idle.is_set(), "idle, but a drain would wait"
         self._shadows.check_integrity()
+        self._tenants.check_integrity()
 
     def __repr__(self) -> str:
         state = "draining" if self._is_draining else "open" if self._ready else "starting"

@@ -761,10 +761,12 @@ class Tenant(_message.Message):
     def __init__(self, name: _Optional[str] = ..., quotas: _Optional[_Union[Quotas, _Mapping]] = ..., usage: _Optional[_Union[TenantUsage, _Mapping]] = ..., trusted_keys: _Optional[_Iterable[_Union[TrustedKey, _Mapping]]] = ..., require_signatures: bool = ..., etag: _Optional[str] = ...) -> None: ...
 
 class GetTenantRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "without_usage")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_USAGE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    without_usage: bool
+    def __init__(self, name: _Optional[str] = ..., without_usage: bool = ...) -> None: ...
 
 class UpdateTenantRequest(_message.Message):
     __slots__ = ("tenant", "update_mask")

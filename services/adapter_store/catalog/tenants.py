@@ -34,10 +34,11 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def get(self, name: str) -> TenantView:
+    def get(self, name: str, *, with_usage: bool = True) -> TenantView:
         """The tenant; a name that was never used is one without anything."""
         with self._database.read() as uow:
-            return TenantView(uow.tenants.get(name), uow.tenants.usage(name))
+            usage = uow.tenants.usage(name) if with_usage else TenantUsage()
+            return TenantView(uow.tenants.get(name), usage)
 
     def update(self, name: str, etag: str, changes: dict[str, Any], actor: Actor = STORE) -> TenantView:
         """Sets the fields in `changes` (keys from ALL_FIELDS).

@@ -18,7 +18,8 @@ class AccessRpcs:
 
     async def GetTenant(self, request: pb.GetTenantRequest, context: Context) -> pb.Tenant:
         """See the proto."""
-        return wire.tenant(await call(self._store.tenants.get, parse_tenant(request.name, "name")))
+        name = parse_tenant(request.name, "name")
+        return wire.tenant(await call(self._store.tenants.get, name, with_usage=not request.without_usage))
 
     async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Context) -> pb.Tenant:
         """See the proto."""

@@ -9,6 +9,7 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.common.caller import Caller, Role
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.store_errors import refused_field, store_error, store_unavailable
+from services.inference.tenant_traffic import TenantQuotas
 
 log = logging.getLogger(__name__)
 
@@ -33,3 +34,9 @@ def token_error(error: grpc.RpcError) -> ServiceError:
         )
     log.error("the adapter store refuses this service's own token (--store-token-file)")
     return store_unavailable("it refuses this service's own token")
+
+
+def quotas_from(tenant: pb.Tenant) -> TenantQuotas:
+    """What `tenant` may use of this server."""
+    quotas = tenant.quotas
+    return TenantQuotas(quotas.max_queued_requests, quotas.max_tokens_per_minute, quotas.max_resident_bytes)

@@ -16,7 +16,7 @@ from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapter_name import AdapterReference, parse_reference
 from services.inference.adapters.known_names import KnownNames, Question
-from services.inference.adapters.store_access import caller_from, token_error
+from services.inference.adapters.store_access import caller_from, quotas_from, token_error
 from services.inference.adapters.store_channel import open_aio_channel
 from services.inference.adapters.store_errors import store_error, store_unavailable
 from services.inference.adapters.store_link import StoreLink
@@ -24,6 +24,7 @@ from services.inference.adapters.store_watch import ChangeListener, StoreWatch
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
+from services.inference.tenant_traffic import TenantQuotas
 
 RESOLVE_TIMEOUT_S = 5.0
 REGISTER_TIMEOUT_S = 10.0
@@ -128,6 +129,14 @@ class AsyncStoreClient:
         except grpc.RpcError as error:
             raise token_error(error) from error
         return caller_from(token)
+
+    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
+        """What the tenant may use of this server. Raises STORE_UNAVAILABLE, or the store's refusal."""
+        try:
+            request = pb.GetTenantRequest(name=f"tenants/{tenant}", without_usage=True)
+            return quotas_from(await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S))
+        except grpc.RpcError as error:
+            raise store_error(error) from error
 
     async def close(self) -> None:
         """Ends the calls that run."""

@@ -34,6 +34,7 @@ from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.served_model import read_served_model
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
+from services.inference.tenant_directory import TenantDirectory
 from tests.adapter_files import BASE_MODEL
 from tests.fakes import READY, FakeEngine, generate
 from tests.integration.access.tenants import Bearer, Tenants
@@ -111,7 +112,9 @@ class InferenceServer:
         self._stack.push_async_callback(store.close)
         client = EngineClient(FakeEngine(engine_script))
         self._stack.push_async_callback(client.shut_down)
-        servicer = InferenceServicer(self._model, client, store)
+        servicer = InferenceServicer(
+            self._model, client, store, tenants=Tenants(TenantDirectory(store.tenant_quotas), client)
+        )
         servicer.open(READY, DIGEST)
         server = Server("127.0.0.1:0", SERVICE_NAME)
         add_to_server(servicer, server.inner, TokenGate(CallerCache(store.authenticate).caller))

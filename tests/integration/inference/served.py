@@ -20,6 +20,8 @@ from services.inference.registration import add_to_server
 from services.inference.served_model import ServedModel, read_served_model
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
+from services.inference.tenant_directory import TenantDirectory
+from services.inference.tenants import Tenants
 from tests.fakes import READY, FakeEngine, FakeStore, adapter
 from tests.small_tokenizers import EOS, byte_level
 
@@ -75,7 +77,9 @@ async def serve(model: ServedModel, engine: FakeEngine, gate: Gate | None = None
     store = FakeStore({"acme/support": SUPPORT})
     server = Server("127.0.0.1:0", "multilora.v1.InferenceService")
     client = EngineClient(engine)
-    servicer = InferenceServicer(model, client, store)
+    servicer = InferenceServicer(
+        model, client, store, tenants=Tenants(TenantDirectory(store.tenant_quotas), client)
+    )
     servicer.open(READY, DIGEST)
     add_to_server(servicer, server.inner, gate or OpenGate())
     address = await server.start()
