@@ -35,6 +35,7 @@ from services.inference.served_model import read_served_model
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
 from services.inference.tenant_directory import TenantDirectory
+from services.inference.tenants import Tenants as TenantLimits
 from tests.adapter_files import BASE_MODEL
 from tests.fakes import READY, FakeEngine, generate
 from tests.integration.access.tenants import Bearer, Tenants
@@ -75,7 +76,7 @@ class InferenceServer:
         self._link = StoreLink(world.store.address, token_file=token_file)
         self._world = world
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="inference")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="inference", daemon=True)
         self._stack = AsyncExitStack()
 
     def __enter__(self) -> Self:
@@ -112,9 +113,8 @@ class InferenceServer:
         self._stack.push_async_callback(store.close)
         client = EngineClient(FakeEngine(engine_script))
         self._stack.push_async_callback(client.shut_down)
-        servicer = InferenceServicer(
-            self._model, client, store, tenants=Tenants(TenantDirectory(store.tenant_quotas), client)
-        )
+        limits = TenantLimits(TenantDirectory(store.tenant_quotas), client)
+        servicer = InferenceServicer(self._model, client, store, tenants=limits)
         servicer.open(READY, DIGEST)
         server = Server("127.0.0.1:0", SERVICE_NAME)
         add_to_server(servicer, server.inner, TokenGate(CallerCache(store.authenticate).caller))

@@ -56,7 +56,7 @@ def test_each_cell(servers, cell, expected):
         assert reason == "BAD_TOKEN"
 
 
-IMPORT_REASONS = ("SOURCE_NOT_FOUND", "INVALID_FIELD", "INTERNAL_ERROR")
+IMPORT_REASONS = ("SOURCE_NOT_FOUND", "INVALID_FIELD")
 
 
 def outcome(rpc: str, call, request) -> tuple[str, str]:
