@@ -1,4 +1,4 @@
-"""Puts the store's parts together over one data directory, held alone where the database is SQLite."""
+"""Puts the store's parts together over one data directory, which it holds alone while it is open."""
 
 import contextlib
 import fcntl
@@ -92,13 +92,13 @@ class Store:
 def open_store(
     place: PlaceSettings, max_upload_bytes: int, import_places: ImportPlaces | None = None
 ) -> Iterator[Store]:
-    """The store of `place`.
+    """The store of `place`, whose data directory it holds alone: each replica has its own.
 
-    Raises OSError if another process has it open: on PostgreSQL, only one that is not.
+    Raises OSError if another process holds it, or the database or the bytes cannot be opened.
     """
     make_dirs(place.data_dir)
     with (
-        _held(place.data_dir, alone=place.database.startswith("sqlite")),
+        _held(place.data_dir),
         contextlib.closing(open_database(place)) as database,
         open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
     ):
@@ -118,10 +118,10 @@ def open_database(place: DatabaseSettings) -> Database:
 
 
 @contextlib.contextmanager
-def _held(data_dir: Path, *, alone: bool) -> Iterator[None]:
+def _held(data_dir: Path) -> Iterator[None]:
     with (data_dir / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(
                 f"{data_dir} is in use by another adapter store: stop it, or give another --data-dir"

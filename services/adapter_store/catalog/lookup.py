@@ -68,21 +68,12 @@ def lock_adapter(uow: UnitOfWork, name: AdapterName) -> Adapter:
 
 def find_active(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersion:
     """The version of this number. Raises VERSION_NOT_FOUND, VERSION_NOT_ACTIVE."""
-    version = find_version(uow, adapter, number)
-    if version.state is not VersionState.ACTIVE:
-        raise not_active(version)
-    return version
+    return _active(uow, adapter.id, adapter.name, number)
 
 
 def find_version(uow: UnitOfWork, adapter: Adapter, number: int) -> AdapterVersion:
     """The version of this number, in any state. Raises VERSION_NOT_FOUND."""
-    version = uow.versions.get(adapter.id, number)
-    if version is None:
-        raise not_found(
-            Reason.VERSION_NOT_FOUND,
-            f"no version {number} of {adapter.name}: ListVersions shows those there are",
-        )
-    return version
+    return _version(uow, adapter.id, adapter.name, number)
 
 
 def resolve(uow: UnitOfWork, reference: Reference, split_key: str = "") -> Resolution:
@@ -91,22 +82,22 @@ def resolve(uow: UnitOfWork, reference: Reference, split_key: str = "") -> Resol
     A bare name means its `production` alias, else the highest ACTIVE version. A target that is not ACTIVE
     is an error, never another version. Raises NOT_FOUND reasons, VERSION_NOT_ACTIVE.
     """
-    adapter = find_adapter(uow, reference.adapter)
+    name = reference.adapter
+    pointers = uow.adapters.pointers(name, reference.alias or PRODUCTION)
+    if pointers is None:
+        raise no_adapter(name)
     if reference.version is not None:
-        return Resolution(find_active(uow, adapter, reference.version))
+        return Resolution(_active(uow, pointers.adapter_id, name, reference.version))
     if reference.alias != LATEST:
-        alias = uow.aliases.get(adapter.id, reference.alias or PRODUCTION)
-        if alias is not None:
-            return _by_alias(uow, adapter, alias, split_key)
+        if pointers.alias is not None:
+            return _by_alias(uow, pointers.adapter_id, name, pointers.alias, split_key)
         if reference.alias is not None:
-            raise no_alias(adapter.name, reference.alias)
-    latest = uow.versions.latest_active(adapter.id)
-    if latest is None:
+            raise no_alias(name, reference.alias)
+    if not pointers.latest_version:
         raise not_found(
-            Reason.VERSION_NOT_FOUND,
-            f"{adapter.name} has no active version: upload one and finish the upload",
+            Reason.VERSION_NOT_FOUND, f"{name} has no active version: upload one and finish the upload"
         )
-    return Resolution(latest)
+    return Resolution(_active(uow, pointers.adapter_id, name, pointers.latest_version))
 
 
 def no_alias(name: AdapterName, alias: str) -> ServiceError:
@@ -117,9 +108,27 @@ def no_alias(name: AdapterName, alias: str) -> ServiceError:
     )
 
 
-def _by_alias(uow: UnitOfWork, adapter: Adapter, alias: Alias, split_key: str) -> Resolution:
+def _by_alias(
+    uow: UnitOfWork, adapter_id: int, name: AdapterName, alias: Alias, split_key: str
+) -> Resolution:
     number, targets = alias.version, alias.aim.targets
     if targets:
         weights = [(target.version, target.weight) for target in targets]
-        number = choose_target(str(adapter.name), split_key, weights)
-    return Resolution(find_active(uow, adapter, number), targets, alias.aim.shadow)
+        number = choose_target(str(name), split_key, weights)
+    return Resolution(_active(uow, adapter_id, name, number), targets, alias.aim.shadow)
+
+
+def _active(uow: UnitOfWork, adapter_id: int, name: AdapterName, number: int) -> AdapterVersion:
+    version = _version(uow, adapter_id, name, number)
+    if version.state is not VersionState.ACTIVE:
+        raise not_active(version)
+    return version
+
+
+def _version(uow: UnitOfWork, adapter_id: int, name: AdapterName, number: int) -> AdapterVersion:
+    version = uow.versions.get(adapter_id, number)
+    if version is None:
+        raise not_found(
+            Reason.VERSION_NOT_FOUND, f"no version {number} of {name}: ListVersions shows those there are"
+        )
+    return version

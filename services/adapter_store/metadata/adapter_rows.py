@@ -1,6 +1,7 @@
 """Rows of adapters, each read together with its aliases and latest version."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,24 @@ from services.adapter_store.metadata.tables import adapters, aliases, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
 _LIVING = adapters.c.delete_time_us.is_(None)
+# A look at the end of an index, however many versions there are.
+_LATEST = func.coalesce(
+    select(func.max(versions.c.version))
+    .where(versions.c.adapter_id == adapters.c.id, versions.c.state == VersionState.ACTIVE.value)
+    .correlate(adapters)
+    .scalar_subquery(),
+    0,
+).label("latest_version")
+_SELECT = select(adapters, _LATEST).where(_LIVING)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """What names of one adapter point at: one alias, if there is one of the name, and the latest version."""
+
+    adapter_id: int
+    alias: Alias | None
+    latest_version: int
 
 
 class AdapterRows:
@@ -26,8 +45,21 @@ class AdapterRows:
 
     def get(self, name: AdapterName) -> Adapter | None:
         """The adapter of this name."""
-        found = self._read(select(adapters).where(_named(name), _LIVING))
+        found = self._read(_SELECT.where(_named(name)))
         return found[0] if found else None
+
+    def pointers(self, name: AdapterName, alias: str) -> Pointers | None:
+        """What the alias and the adapter's bare name point at, in one round trip; None: no such adapter."""
+        query = (
+            select(adapters.c.id, _LATEST, aliases)
+            .select_from(adapters)
+            .outerjoin(aliases, and_(aliases.c.adapter_id == adapters.c.id, aliases.c.alias == alias))
+            .where(_named(name), _LIVING)
+        )
+        row = self._connection.execute(query).first()
+        if row is None:
+            return None
+        return Pointers(row.id, None if row.alias is None else alias_of(row), row.latest_version)
 
     def lock(self, name: AdapterName) -> None:
         """Makes other writers of this adapter wait for the end of this unit of work."""
@@ -36,7 +68,7 @@ class AdapterRows:
 
     def page(self, tenant: str | None, after: tuple[str, str] | None, limit: int) -> Sequence[Adapter]:
         """Up to `limit` adapters by tenant and name, of one tenant or of all."""
-        query = select(adapters).where(_LIVING).order_by(adapters.c.tenant, adapters.c.adapter).limit(limit)
+        query = _SELECT.order_by(adapters.c.tenant, adapters.c.adapter).limit(limit)
         if tenant is not None:
             query = query.where(adapters.c.tenant == tenant)
         if after is not None:
@@ -114,20 +146,14 @@ class AdapterRows:
         aliases_of: dict[int, list[Alias]] = {}
         for row in self._connection.execute(alias_query):
             aliases_of.setdefault(row.adapter_id, []).append(alias_of(row))
-        latest_query = (
-            select(versions.c.adapter_id, func.max(versions.c.version).label("latest"))
-            .where(versions.c.adapter_id.in_(ids), versions.c.state == VersionState.ACTIVE.value)
-            .group_by(versions.c.adapter_id)
-        )
-        latest_of = {row.adapter_id: row.latest for row in self._connection.execute(latest_query)}
-        return [_adapter(row, aliases_of.get(row.id, []), latest_of.get(row.id, 0)) for row in rows]
+        return [_adapter(row, aliases_of.get(row.id, [])) for row in rows]
 
 
 def _named(name: AdapterName) -> ColumnElement[bool]:
     return and_(adapters.c.tenant == name.tenant, adapters.c.adapter == name.adapter)
 
 
-def _adapter(row: Row[Any], found: list[Alias], latest_version: int) -> Adapter:
+def _adapter(row: Row[Any], found: list[Alias]) -> Adapter:
     return Adapter(
         id=row.id,
         name=AdapterName(row.tenant, row.adapter),
@@ -139,5 +165,5 @@ def _adapter(row: Row[Any], found: list[Alias], latest_version: int) -> Adapter:
         create_time=from_us(row.create_time_us),
         update_time=from_us(row.update_time_us),
         aliases=tuple(found),
-        latest_version=latest_version,
+        latest_version=row.latest_version,
     )

@@ -22,6 +22,19 @@ from services.common.manifest_signature import Signature
 
 _LIVING = versions.c.state != VersionState.DELETED.value
 _SELECT = select(versions, adapters.c.tenant, adapters.c.adapter).join(adapters)
+# One version is read in one round trip: a row for each of its files.
+_SELECT_WITH_FILES = (
+    select(versions, adapters.c.tenant, adapters.c.adapter)
+    .add_columns(version_files.c.path, version_files.c.size_bytes, version_files.c.sha256)
+    .select_from(versions)
+    .join(adapters)
+    .outerjoin(
+        version_files,
+        (version_files.c.adapter_id == versions.c.adapter_id)
+        & (version_files.c.version == versions.c.version),
+    )
+    .order_by(version_files.c.position)
+)
 
 
 class VersionRows:
@@ -70,17 +83,10 @@ class VersionRows:
 
     def get(self, adapter_id: int, version: int) -> AdapterVersion | None:
         """The version of this number."""
-        found = self._read(_SELECT.where(versions.c.adapter_id == adapter_id, versions.c.version == version))
-        return found[0] if found else None
-
-    def latest_active(self, adapter_id: int) -> AdapterVersion | None:
-        """The highest ACTIVE version."""
-        found = self._read(
-            _SELECT.where(versions.c.adapter_id == adapter_id, versions.c.state == VersionState.ACTIVE.value)
-            .order_by(versions.c.version.desc())
-            .limit(1)
-        )
-        return found[0] if found else None
+        query = _SELECT_WITH_FILES.where(versions.c.adapter_id == adapter_id, versions.c.version == version)
+        rows = self._connection.execute(query).all()
+        files = [VersionFile(row.path, row.size_bytes, row.sha256) for row in rows if row.path is not None]
+        return _version(rows[0], files) if rows else None
 
     def with_key(
         self, key: str, states: Iterable[VersionState], tenant: str | None = None
