@@ -4,16 +4,21 @@ import contextlib
 import random
 import subprocess
 import sys
-import threading
 
 import grpc
+import pytest
 
-from tests.adapter_files import large_adapter_files
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.adapter_store.servicer import wire
+from tests.adapter_files import declared, large_adapter_files
 from tests.integration.adapter_store.store_process import CHUNK_BYTES, StoreProcess, push, read, register
 
 NAME = "acme/support"
 # A few parts, and an end that is none.
 FILE_BYTES = (20 << 20) + 12_345
+BIG = "README.md"
+# A part, and a tail.
+FIRST_BYTES = 12 << 20
 NUM_MESSAGES = FILE_BYTES // CHUNK_BYTES
 
 
@@ -38,36 +43,44 @@ def check_at_rest(tmp_path, flags):
     return found.returncode, found.stdout.splitlines()[-1:]
 
 
-def test_a_store_is_killed_and_another_goes_on(s3_server, s3_prefix, tmp_path):
-    flags = [*s3_server.flags(s3_prefix), "--database-url", f"sqlite:///{tmp_path}/rows.sqlite3"]
-    moments, log, resumed = random.Random(7), tmp_path / "log", 0
-    with StoreProcess(tmp_path / "0", log, *flags) as store:
-        register(store.stub)
-    for number in range(1, 3):
-        files = large_adapter_files(FILE_BYTES, seed=number)
-        with StoreProcess(tmp_path / f"{number}a", log, *flags) as store:
-            timer = threading.Timer(moments.uniform(0, 0.02), store.process.kill)
-            at = NUM_MESSAGES * 9 // 10 - number * 10
-            with contextlib.suppress(grpc.RpcError):
-                push(store.stub, NAME, files, f"push-{number}", At(at, timer.start))
-            timer.join()
-            store.process.wait()
-        with StoreProcess(tmp_path / f"{number}b", log, *flags) as store:
-            seen = []
-            begun = store.stub.StartUpload
+def start(store, files, request_id):
+    """Starts, or finds, an upload."""
+    return store.stub.StartUpload(
+        pb.StartUploadRequest(parent=NAME, files=wire.files(declared(files)), request_id=request_id)
+    )
 
-            def start(request, begun=begun, seen=seen):
-                answer = begun(request)
-                seen.extend(p.persisted_bytes for p in answer.persisted)
-                return answer
 
-            store.stub.StartUpload = start
-            version = push(store.stub, NAME, files, f"push-{number}")
-            resumed += max(seen) >= 8 << 20
+def send_first(store, upload_id, data):
+    """A stream that ends in the middle: what it sent is durable when it is answered."""
+    messages = (
+        pb.UploadRequest(
+            upload_id=upload_id, path=BIG, write_offset=at, data=data[at : min(at + CHUNK_BYTES, FIRST_BYTES)]
+        )
+        for at in range(0, FIRST_BYTES, CHUNK_BYTES)
+    )
+    assert store.stub.Upload(messages).persisted_bytes == FIRST_BYTES
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_store_is_killed_and_another_goes_on(s3_server, s3_prefix, database_url, tmp_path):
+    flags = [*s3_server.flags(s3_prefix), "--database-url", database_url]
+    moments, log = random.Random(7), tmp_path / "log"
+    with StoreProcess(tmp_path / "other", log, *flags) as other:
+        register(other.stub)
+        for number in range(1, 3):
+            files = large_adapter_files(FILE_BYTES, seed=number)
+            with StoreProcess(tmp_path / str(number), log, *flags) as store:
+                send_first(store, start(store, files, f"push-{number}").upload_id, files[BIG])
+                at = moments.randrange((FILE_BYTES - FIRST_BYTES) // CHUNK_BYTES)
+                with contextlib.suppress(grpc.RpcError):
+                    push(store.stub, NAME, files, f"push-{number}", At(at, store.process.kill))
+                store.process.wait()
+            persisted = {p.path: p.persisted_bytes for p in start(other, files, f"push-{number}").persisted}
+            assert FIRST_BYTES <= persisted[BIG] <= len(files[BIG])
+            version = push(other.stub, NAME, files, f"push-{number}")
             assert version.version == number
             for path, data in files.items():
-                assert read(store.stub, f"{NAME}@{number}", path) == data
-    assert resumed, "no kill after a part was durable"
+                assert read(other.stub, f"{NAME}@{number}", path) == data
     assert check_at_rest(tmp_path, flags) == (0, ["0 problems"])
 
 
