@@ -47,8 +47,9 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.store = Store()
         self.names = KnownNames()
-        self.heard = None  # how many changes have been told; None before the first connection
+        self.heard = 0  # how many changes have been told
         self.is_listening = False
+        self.connected_at = 0
         self.open = []  # [question, name, key, state that the answer is of or None]
 
     @rule(alias=st.sampled_from(["production", "x"]), aim=st.sampled_from(AIMS))
@@ -62,14 +63,15 @@ class Machine(RuleBasedStateMachine):
         kind = "VERSION_DISABLED" if version in active else "VERSION_ACTIVE"
         self.store.change(kind, f"versions/{version}", aliases, active ^ {version})
 
+    @precondition(lambda self: not self.is_listening)
     @rule(is_resumed=st.booleans())
     def connect(self, is_resumed):
-        is_resumed = is_resumed and self.heard is not None
         self.names.listen()
         if not is_resumed:
             self.names.forget_all()
             self.heard = len(self.store.changes)
         self.is_listening = True
+        self.connected_at = len(self.store.changes)
         self.catch_up()
 
     @precondition(lambda self: self.is_listening)
@@ -84,25 +86,34 @@ class Machine(RuleBasedStateMachine):
         if self.heard == len(self.store.changes):
             self.names.catch_up()
 
-    @rule()
-    def lose(self):
+    @precondition(lambda self: self.is_listening)
+    @rule(really=st.integers(0, 3))
+    def lose(self, really):
+        if really:
+            return
+
         self.names.lose()
         self.is_listening = False
 
+    @rule(name=st.sampled_from(NAMES), key=st.sampled_from(KEYS), is_answered=st.booleans())
+    def ask(self, name, key, is_answered):
+        at = len(self.store.changes) if is_answered else None
+        self.open.append([self.names.ask(parse_reference(name)), name, key, at])
+
     @rule(name=st.sampled_from(NAMES), key=st.sampled_from(KEYS))
-    def ask(self, name, key):
-        self.open.append([self.names.ask(parse_reference(name)), name, key, None])
+    def resolve(self, name, key):
+        self.take([self.names.ask(parse_reference(name)), name, key, len(self.store.changes)])
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
-    def store_answers(self, data):
-        data.draw(st.sampled_from(self.open))[3] = len(self.store.changes)
-
-    @precondition(lambda self: any(each[3] is not None for each in self.open))
-    @rule(data=st.data())
     def take_answer(self, data):
-        each = data.draw(st.sampled_from([each for each in self.open if each[3] is not None]))
+        each = data.draw(st.sampled_from(self.open))
         self.open.remove(each)
+        if each[3] is None:
+            each[3] = len(self.store.changes)
+        self.take(each)
+
+    def take(self, each):
         question, name, key, at = each
         found = self.store.resolve(name, key, at)
         if found is None:
@@ -123,7 +134,7 @@ class Machine(RuleBasedStateMachine):
             self.names.give_up(each[0])
 
     @invariant()
-    def what_is_certain_was_true_since_the_last_change_heard(self):
+    def what_is_certain_was_true_since_the_connection_and_the_last_change_heard(self):
         for name in NAMES:
             for key in KEYS:
                 found = self.names.find(parse_reference(name), key)
@@ -131,7 +142,7 @@ class Machine(RuleBasedStateMachine):
                     continue
                 assert self.is_listening
                 told = (int(found.adapter.version_name.rpartition("/")[2]), found.targets)
-                since = range(self.heard, len(self.store.states))
+                since = range(max(self.heard, self.connected_at), len(self.store.states))
                 assert told in [self.store.resolve(name, key, at) for at in since], (name, key)
 
     @invariant()
@@ -140,4 +151,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
