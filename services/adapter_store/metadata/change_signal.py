@@ -27,6 +27,9 @@ class ChangeSignal:
             with self._lock:
                 self._listeners.remove(listener)
 
+    def close(self) -> None:
+        """Ends what listens for others."""
+
     def ring(self) -> None:
         """Tells every listener."""
         with self._lock:

@@ -7,8 +7,9 @@ from sqlalchemy.exc import DBAPIError
 
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.metadata.answers import answering
+from services.adapter_store.metadata.change_listener import NotifySignal
 from services.adapter_store.metadata.change_signal import ChangeSignal
-from services.adapter_store.metadata.engine import normalised, open_readers, open_writers
+from services.adapter_store.metadata.engine import normalised, open_listener, open_readers, open_writers
 from services.adapter_store.metadata.schema import check
 from services.adapter_store.metadata.unit_of_work import UnitOfWork
 
@@ -22,9 +23,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = normalised(url)
-        self.change_signal = ChangeSignal()
-        # Other replicas' commits ring no bell here.
-        self.change_signal.is_live = parsed.get_backend_name() == "sqlite"
+        # SQLite is one process's: there are no commits but its own.
+        is_alone = parsed.get_backend_name() == "sqlite"
+        self.change_signal = ChangeSignal() if is_alone else NotifySignal(open_listener(parsed))
         self._readers = open_readers(parsed)
         self._writers = open_writers(parsed)
         try:
@@ -60,5 +61,6 @@ class Database:
 
     def close(self) -> None:
         """Closes every connection."""
+        self.change_signal.close()
         self._readers.dispose()
         self._writers.dispose()

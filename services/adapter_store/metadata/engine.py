@@ -59,6 +59,11 @@ def open_writers(url: URL) -> Engine:
     return _postgresql(url, _CHANGES, pool_size=NUM_WRITERS, isolation_level="READ COMMITTED")
 
 
+def open_listener(url: URL) -> Engine:
+    """One connection to PostgreSQL at a time, for a thread that waits on it."""
+    return create_engine(url, poolclass=NullPool, connect_args=_CONNECT)
+
+
 def open_for_migration(url: URL) -> Engine:
     """One transaction that may take as long as it needs."""
     if url.get_backend_name() == "sqlite":
