@@ -7,7 +7,7 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
@@ -26,6 +26,7 @@ from services.inference.messages import (
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, FinishReason, Request, ResolvedAdapter
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
+from services.inference.signing_rules import SigningRules
 from services.inference.tenant_traffic import TenantQuotas
 
 READY = Ready(num_pages=64, page_bytes=4096, max_context_tokens=256)
@@ -133,6 +134,8 @@ class FakeStore:
         self.is_closed = False
         self.callers: dict[str, Caller] = {}
         self.quotas: dict[str, TenantQuotas] = {}
+        self.rules: dict[str, SigningRules] = {}
+        self.leases: dict[str, list[str]] = {}
         self.targets: dict[str, tuple[tuple[int, int], ...]] = {}
         self.shadows: dict[str, ShadowTarget] = {}
 
@@ -160,6 +163,15 @@ class FakeStore:
         if secret not in self.callers:
             raise bad_token("it is not known here")
         return self.callers[secret]
+
+    async def signing_rules(self, tenant: str) -> SigningRules:
+        return self.rules.get(tenant, SigningRules())
+
+    async def acquire_lease(self, lease_id: str, holder: str, keys: Sequence[str], ttl_s: int) -> None:
+        self.leases[lease_id] = list(keys)
+
+    async def release_lease(self, lease_id: str) -> None:
+        self.leases.pop(lease_id, None)
 
     async def close(self) -> None:
         self.is_closed = True

@@ -6,6 +6,7 @@ Starts them, announces that it serves, and stops by draining. Must not know requ
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -19,16 +20,21 @@ from services.inference.admission import AdapterResolver
 from services.inference.caller_cache import CallerCache
 from services.inference.engine_client import EngineClient
 from services.inference.engine_link import EngineLink
+from services.inference.lease_keeper import LeaseKeeper, LeaseStore
 from services.inference.messages import Ready
 from services.inference.model.config import ModelConfig
 from services.inference.model.digest import base_model_digest
+from services.inference.noted_resolver import NotedResolver
 from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
+from services.inference.signing_rules import SigningRules
+from services.inference.store_rules import StoreRules
 from services.inference.tenant_directory import TenantDirectory
 from services.inference.tenant_traffic import TenantQuotas
 from services.inference.tenants import Tenants
+from services.inference.verified_resolver import VerifiedResolver
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 
 
-class Store(AdapterResolver, Protocol):
+class Store(AdapterResolver, LeaseStore, Protocol):
     """What the service asks of the adapter store."""
 
     async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
@@ -49,6 +55,10 @@ class Store(AdapterResolver, Protocol):
 
     async def tenant_quotas(self, tenant: str) -> TenantQuotas:
         """What the tenant may use of this server. Raises STORE_UNAVAILABLE."""
+        ...
+
+    async def signing_rules(self, tenant: str) -> SigningRules:
+        """Whose signatures the tenant trusts. Raises STORE_UNAVAILABLE."""
         ...
 
     async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
@@ -86,16 +96,21 @@ class FrontEnd:
         self._link = start_engine()
         self._engine = EngineClient(self._link)
         self._directory = TenantDirectory(store.tenant_quotas)
+        self._rules = StoreRules(store.signing_rules)
+        self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._rules, model.name)
+        self._leases = LeaseKeeper(
+            store, self._engine.list_resident, f"{socket.gethostname()} {settings.listen}"
+        )
         self._servicer = InferenceServicer(
             model,
             self._engine,
-            store,
+            NotedResolver(self._resolver, self._leases.note),
             tenants=Tenants(self._directory, self._engine),
             max_shadows=settings.max_shadows,
             # One token a step for each running request must fit the step.
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
         )
-        self._listeners = (self._callers, self._directory)
+        self._listeners = (self._callers, self._directory, self._rules)
         self._hurry = asyncio.Event()
         self._exit_code = 0
 
@@ -110,7 +125,12 @@ class FrontEnd:
             say_who_may_call(self._settings, await self._server.start())
             tasks = [
                 asyncio.create_task(each)
-                for each in (self._start_up(), self._watch_engine(), self._store.watch(self._listeners))
+                for each in (
+                    self._start_up(),
+                    self._watch_engine(),
+                    self._leases.run(),
+                    self._store.watch(self._listeners),
+                )
             ]
             await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
         finally:
@@ -119,6 +139,7 @@ class FrontEnd:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._server.inner.stop(None)
             await self._engine.shut_down()
+            await self._leases.release()
             await self._store.close()
         return self._exit_code
 
@@ -136,6 +157,7 @@ class FrontEnd:
             log.exception("cannot start")
             self._fail()
             return
+        self._resolver.open(digest)
         self._servicer.open(ready, digest)
         await self._server.set_serving(True)
         self._announce(self._server.address)

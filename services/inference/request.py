@@ -3,12 +3,16 @@
 Must not know torch, gRPC or the wire: the servicer makes these, the engine consumes them.
 """
 
+import hashlib
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
 from services.common.errors import invalid_field
+from services.common.manifest_signature import Signature
 
 # sha256 in hex of an adapter version's content: the key of every cache.
 AdapterKey = NewType("AdapterKey", str)
@@ -45,11 +49,19 @@ class ResolvedAdapter:
     version_name: str
     rank: int
     files: tuple[AdapterFile, ...]
+    signature: Signature | None = None
 
     @property
     def tenant(self) -> str:
         """Whose it is, by the name it was resolved by."""
         return self.version_name.removeprefix("tenants/").partition("/")[0]
+
+
+def adapter_key(files: Iterable[AdapterFile]) -> str:
+    """The key of these files: sha256 in hex over canonical JSON of their sorted [path, size, sha256]."""
+    rows = sorted([file.path, file.size_bytes, file.sha256] for file in files)
+    canonical = json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from services.common.server_settings import ServerSettings
 from services.common.settings import existing_dir, setting
 from services.inference.adapters.store_link import StoreLink
+from services.inference.signing_rules import PinnedKeys, read_trusted_keys
 
 # More end the engine process inside torch, without a word.
 MAX_THREADS = 1024
@@ -25,6 +26,11 @@ class Settings(ServerSettings):
     store_key_file: Path | None = setting(None, help="PEM of that certificate's key")
     store_token_file: Path | None = setting(
         None, help="file with this service's token for the store: of tenants/*, PUBLISHER"
+    )
+    trusted_keys_file: Path | None = setting(
+        None,
+        help="serve only adapters signed with a key of this file, whatever the store says: lines of TENANT "
+        "KEY_ID PUBLIC_KEY; default: as each tenant asks the store for",
     )
     store_plaintext_token: bool = setting(False, help="send that token to another machine without TLS")
     listen: str = setting("127.0.0.1:7000", help="address to serve on; port 0 picks a free one")
@@ -63,6 +69,9 @@ class Settings(ServerSettings):
     def __post_init__(self) -> None:
         existing_dir(self.model, "model")
         self.store_link.check()
+        if self.trusted_keys_file is not None and not self.trusted_keys_file.is_file():
+            raise ValueError(f"--trusted-keys-file: {self.trusted_keys_file} is not a file")
+        self.pinned_keys()
         self.check_exposure(self.listen)
         for name in (
             "page_tokens",
@@ -98,6 +107,10 @@ class Settings(ServerSettings):
             self.store_token_file,
             self.store_plaintext_token,
         )
+
+    def pinned_keys(self) -> PinnedKeys | None:
+        """The only keys that count; None: what the store says. Raises ValueError naming the line at fault."""
+        return None if self.trusted_keys_file is None else read_trusted_keys(self.trusted_keys_file)
 
     @property
     def base_model_name(self) -> str:

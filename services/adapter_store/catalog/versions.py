@@ -1,6 +1,7 @@
 """Shows, resolves, disables and enables versions. Making them is the business of uploads."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from services.adapter_store.catalog.lookup import Resolution, find_adapter, find_version, resolve
 from services.adapter_store.domain.actor import STORE, Actor
@@ -70,6 +71,7 @@ class Versions:
     def readable_file(self, version: Reference | str, path: str, tenant: str | None = None) -> VersionFile:
         """One file of a version that is named, or given by an AdapterKey that `tenant` (None: anybody) has.
 
+        A deleted version's too, by name, while a lease keeps it: streams that run on it may have to fetch it.
         Raises NOT_FOUND reasons, and VERSION_NOT_ACTIVE for a version that was never wholly there.
         """
         with self._database.read() as uow:
@@ -84,7 +86,8 @@ class Versions:
                 found = find_version(uow, find_adapter(uow, version.adapter), version.version)
             else:
                 found = resolve(uow, version).version
-        if found.state not in READABLE:
+            is_kept = found.state is VersionState.DELETED and uow.leases.holds(found.key, datetime.now(UTC))
+        if found.state not in READABLE and not is_kept:
             raise not_active(found)
         check_key(found)
         for file in found.files:

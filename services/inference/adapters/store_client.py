@@ -4,7 +4,7 @@ With `store_reader` and `store_watch` the only module here that knows the store'
 residency or the engine.
 """
 
-import re
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,20 +14,25 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
+from services.common.manifest_signature import Signature
 from services.inference.adapter_name import AdapterReference, parse_reference
 from services.inference.adapters.known_names import KnownNames, Question
 from services.inference.adapters.store_access import caller_from, quotas_from, token_error
 from services.inference.adapters.store_channel import open_aio_channel
-from services.inference.adapters.store_errors import store_error, store_unavailable
+from services.inference.adapters.store_errors import corrupt, store_error
 from services.inference.adapters.store_link import StoreLink
 from services.inference.adapters.store_watch import ChangeListener, StoreWatch
 from services.inference.model.config import ModelConfig
-from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter
+from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter, adapter_key
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
+from services.inference.signing_rules import SigningRules
 from services.inference.tenant_traffic import TenantQuotas
+
+log = logging.getLogger(__name__)
 
 RESOLVE_TIMEOUT_S = 5.0
 REGISTER_TIMEOUT_S = 10.0
+LEASE_TIMEOUT_S = 10.0
 
 
 class AsyncStoreClient:
@@ -138,6 +143,32 @@ class AsyncStoreClient:
         except grpc.RpcError as error:
             raise store_error(error) from error
 
+    async def signing_rules(self, tenant: str) -> SigningRules:
+        """Whose signatures the tenant trusts. Raises STORE_UNAVAILABLE, or the store's refusal."""
+        try:
+            request = pb.GetTenantRequest(name=f"tenants/{tenant}", without_usage=True)
+            found = await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise store_error(error) from error
+        keys = {key.key_id: key.public_key for key in found.trusted_keys}
+        return SigningRules(keys, found.require_signatures)
+
+    async def acquire_lease(self, lease_id: str, holder: str, keys: Sequence[str], ttl_s: int) -> None:
+        """Keeps the bytes of these keys for `ttl_s`. Raises ServiceError."""
+        try:
+            request = pb.AcquireLeaseRequest(lease_id=lease_id, holder=holder, keys=keys, ttl_s=ttl_s)
+            await self._stub.AcquireLease(request, timeout=LEASE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise store_error(error) from error
+
+    async def release_lease(self, lease_id: str) -> None:
+        """Ends the lease. Raises ServiceError."""
+        try:
+            request = pb.ReleaseLeaseRequest(lease_id=lease_id)
+            await self._stub.ReleaseLease(request, timeout=LEASE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise store_error(error) from error
+
     async def close(self) -> None:
         """Ends the calls that run."""
         await self._channel.close()
@@ -151,14 +182,15 @@ class AsyncStoreClient:
 
 
 def _resolved(version: pb.AdapterVersion) -> ResolvedAdapter:
-    if not re.fullmatch(r"[0-9a-f]{64}", version.key):
-        raise store_unavailable(f"its key for {version.name} is no sha256: {version.key[:80]!r}")
-    return ResolvedAdapter(
-        key=AdapterKey(version.key),
-        version_name=version.name,
-        rank=version.rank,
-        files=tuple(AdapterFile(file.path, file.size_bytes, file.sha256) for file in version.files),
-    )
+    files = tuple(AdapterFile(file.path, file.size_bytes, file.sha256) for file in version.files)
+    # Every cache goes by the key: one that is not its files' would stand for somebody else's weights.
+    if version.key != adapter_key(files):
+        log.error("the store's key for %s is not that of its files: %.80r", version.name, version.key)
+        raise corrupt(version.name, "the version", "its key is not that of its files")
+    signature = None
+    if version.HasField("signature"):
+        signature = Signature(version.signature.key_id, version.signature.signature)
+    return ResolvedAdapter(AdapterKey(version.key), version.name, version.rank, files, signature)
 
 
 def _other_base_model(version: pb.AdapterVersion, base_model: str) -> ServiceError:

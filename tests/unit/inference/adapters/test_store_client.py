@@ -18,10 +18,11 @@ from services.common.interceptors import ErrorInterceptor
 from services.inference.adapters.store_client import AsyncStoreClient
 from services.inference.adapters.store_link import StoreLink
 from services.inference.adapters.store_reader import StoreReader
-from services.inference.request import AdapterFile
+from services.inference.request import AdapterFile, adapter_key
 
 DATA = bytes(range(250)) * 40
 FILE = AdapterFile("adapter_model.safetensors", len(DATA), hashlib.sha256(DATA).hexdigest())
+KEY = adapter_key((FILE,))
 NAME = "tenants/acme/adapters/support/versions/3"
 CHUNK = 1000
 
@@ -32,7 +33,7 @@ class ScriptedStore(AdapterStoreServiceServicer):
     def __init__(self):
         self.error = None
         self.version = pb.AdapterVersion(
-            name=NAME, version=3, key="a" * 64, state=pb.ACTIVE, rank=8, base_model="tiny",
+            name=NAME, version=3, key=KEY, state=pb.ACTIVE, rank=8, base_model="tiny",
             files=[pb.VersionFile(path=FILE.path, size_bytes=FILE.size_bytes, sha256=FILE.sha256)],
         )  # fmt: skip
         self.chunks = [chunk(DATA[start : start + CHUNK]) for start in range(0, len(DATA), CHUNK)]
@@ -87,13 +88,15 @@ def reader(store):
 
 async def test_a_name_is_resolved_to_key_version_and_files(client):
     adapter = (await client.resolve("acme/support")).adapter
-    assert (adapter.key, adapter.version_name, adapter.rank, adapter.files) == ("a" * 64, NAME, 8, (FILE,))
+    assert (adapter.key, adapter.version_name, adapter.rank, adapter.files) == (KEY, NAME, 8, (FILE,))
 
 
 async def test_the_store_is_asked_each_time(client, store):
     await client.resolve("acme/support")
-    store.version.key = "b" * 64
-    assert (await client.resolve("acme/support")).adapter.key == "b" * 64
+    store.version.files[0].size_bytes += 1
+    changed = AdapterFile(FILE.path, FILE.size_bytes + 1, FILE.sha256)
+    store.version.key = adapter_key((changed,))
+    assert (await client.resolve("acme/support")).adapter.key == adapter_key((changed,))
 
 
 async def test_while_the_store_is_silent_a_name_means_what_it_last_meant(client, store):
@@ -141,10 +144,12 @@ async def test_an_adapter_of_another_base_model_is_refused(client, store):
     assert "'tiny'" in caught.value.message
 
 
-async def test_a_key_that_is_no_digest_is_not_taken(client, store):
-    store.version.key = "../../etc/passwd"
-    with pytest.raises(ServiceError, match="no sha256"):
+@pytest.mark.parametrize("key", ["../../etc/passwd", "", "a" * 64])
+async def test_a_key_that_is_not_that_of_the_files_is_not_taken(client, store, key):
+    store.version.key = key
+    with pytest.raises(ServiceError, match="not that of its files") as caught:
         await client.resolve("acme/support")
+    assert (caught.value.code, caught.value.reason) == (Code.DATA_LOSS, Reason.CORRUPT_BLOB)
 
 
 def never():
