@@ -104,11 +104,12 @@ async def test_a_moved_alias_and_a_disabled_version_take_effect_within_a_second(
     await hears_everything(client)
 
     async def until(condition):
-        """Seconds until a new request is answered so."""
-        started_s = time.monotonic()
+        """Seconds until a request is sent that is answered so."""
+        started_s = sent_s = time.monotonic()
         while not await condition():
-            assert time.monotonic() - started_s < 1.0
-        return time.monotonic() - started_s
+            sent_s = time.monotonic()
+            assert sent_s - started_s < 1.0
+        return sent_s - started_s
 
     async def answers(version):
         stream = client.generate(adapter="acme/quick", text="stone", sampling=GREEDY)
