@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 
 def of_system() -> list[Path]:
@@ -22,8 +21,8 @@ def of_package() -> list[Path]:
     return [found for place in places for found in sorted(Path(place).glob("pginstall*/bin"), reverse=True)]
 
 
-def choose(candidates: Sequence[Path], copy: Path, as_owner: dict[str, Any]) -> Path:
-    """The first candidate whose programs run as the owner; else a copy of one, which is made at `copy`."""
+def choose(candidates: Sequence[Path], copy: Path, as_owner: Sequence[str]) -> Path:
+    """The first candidate whose programs run, `as_owner` before them; else a copy of one, at `copy`."""
     for candidate in candidates:
         if _runs(candidate, as_owner):
             return candidate
@@ -47,12 +46,11 @@ def _copy(binaries: Path, copy: Path) -> Path:
     return copied / binaries.name
 
 
-def _runs(directory: Path, as_owner: dict[str, Any]) -> bool:
+def _runs(directory: Path, as_owner: Sequence[str]) -> bool:
     try:
         for name in ("postgres", "initdb"):
-            subprocess.run(
-                [str(directory / name), "--version"], cwd="/", capture_output=True, check=True, **as_owner
-            )
+            command = [*as_owner, str(directory / name), "--version"]
+            subprocess.run(command, cwd="/", capture_output=True, check=True)
     except (OSError, subprocess.SubprocessError):
         return False
     return True

@@ -12,13 +12,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,6 +30,10 @@ GUARDED_USER = "guarded"
 PASSWORD = "correct horse/battery@staple"
 
 _START_TIMEOUT_S = 60.0
+_DROP_RIGHTS = (
+    "import os, sys; gid, uid, *command = sys.argv[1:]; os.setgroups([]); os.setgid(int(gid)); "
+    "os.setuid(int(uid)); os.execv(command[0], command)"
+)
 _ACCESS = f"""
 host all {GUARDED_USER} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
@@ -92,7 +96,7 @@ class PostgresServer:
         options = dict(_OPTIONS)
         if not self._durable:
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        command = [*self._as_owner, str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port)]
         command += [f"--{name}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(
             command,
@@ -102,7 +106,6 @@ class PostgresServer:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **self._as_owner,
         )
         self._reader = threading.Thread(target=self._keep_log, args=(self._process,), daemon=True)
         self._reader.start()
@@ -140,11 +143,18 @@ class PostgresServer:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _init(self) -> None:
-        command = [str(self._bin / "initdb"), "-D", str(self._data), "-U", USER, "-E", "UTF8"]
+        command = [
+            *self._as_owner,
+            str(self._bin / "initdb"),
+            "-D",
+            str(self._data),
+            "-U",
+            USER,
+            "-E",
+            "UTF8",
+        ]
         command += ["--locale=C", "--no-sync", "-A", "trust"]
-        done = subprocess.run(
-            command, cwd=self._home, capture_output=True, text=True, check=False, **self._as_owner
-        )
+        done = subprocess.run(command, cwd=self._home, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         (self._data / "pg_hba.conf").write_text(_ACCESS)
 
@@ -261,13 +271,17 @@ def _empty(url: str) -> None:
         connection.execute("; ".join(statements))  # type: ignore[arg-type]
 
 
-def _unprivileged(home: Path) -> dict[str, Any]:
-    """What makes a subprocess run as who may run PostgreSQL, which root may not; `home` becomes his."""
+def _unprivileged(home: Path) -> list[str]:
+    """What goes before a command so that it runs as who may run PostgreSQL; `home` becomes his.
+
+    Root may not. A program drops the rights, not Popen's `user`: that would fork, which gRPC's threads in
+    the test's own process do not survive.
+    """
     if os.geteuid() != 0:
-        return {}
+        return []
     user = next(entry for name in ("postgres", "nobody") if (entry := _user(name)) is not None)
     os.chown(home, user.pw_uid, user.pw_gid)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return [sys.executable, "-c", _DROP_RIGHTS, str(user.pw_gid), str(user.pw_uid)]
 
 
 def _user(name: str) -> pwd.struct_passwd | None:
