@@ -6,7 +6,10 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
+
 from protos.multilora.v1 import adapter_store_pb2 as pb
+from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
 from services.adapter_store.catalog import Tokens
 from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.metadata import Database
@@ -14,6 +17,7 @@ from services.adapter_store.servicer import wire
 from services.adapter_store.store import open_database
 from services.common.caller import Role
 from tests.adapter_files import BASE_MODEL, adapter_files, declared, layer, lora
+from tests.certificates import KeyPair
 from tests.integration.adapter_store.store_process import StoreProcess, push
 
 ACME = "tenants/acme"
@@ -112,13 +116,22 @@ class Tenants:
 
 
 @contextmanager
-def tenants(directory: Path, *flags: str) -> Iterator[Tenants]:
-    """A store process that is guarded, and a token of each kind."""
+def tenants(directory: Path, *flags: str, tls: tuple[Path, KeyPair] | None = None) -> Iterator[Tenants]:
+    """A store process that is guarded, and a token of each kind. `tls`: a CA, a client's certificate."""
     data_dir = directory / "store"
     with closing(open_database(DatabaseSettings(data_dir=data_dir))) as database:
         secrets = _make_tokens(database)
     with StoreProcess(data_dir, directory / "store.log", "--auth", "on", *flags) as store:
-        yield Tenants(store, secrets)
+        if tls is None:
+            yield Tenants(store, secrets)
+            return
+        ca_file, mine = tls
+        credentials = grpc.ssl_channel_credentials(
+            ca_file.read_bytes(), mine.key.read_bytes(), mine.cert.read_bytes()
+        )
+        with grpc.secure_channel(store.address, credentials) as channel:
+            store.stub = pb_grpc.AdapterStoreServiceStub(channel)
+            yield Tenants(store, secrets)
 
 
 def _make_tokens(database: Database) -> dict[str, str]:

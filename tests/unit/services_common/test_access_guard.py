@@ -3,7 +3,7 @@
 import pytest
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
-from services.common.access_guard import AccessGuard, caller_of
+from services.common.access_guard import RECHECK_S, AccessGuard, caller_of
 from services.common.access_rule import Place, inside, operators
 from services.common.caller import Caller, Role
 from services.common.errors import Reason, ServiceError, not_found
@@ -125,6 +125,33 @@ async def test_a_stream_of_responses_is_refused_before_its_first(guard):
     with pytest.raises(ServiceError) as caught:
         await anext(guard.Watch(pb.WatchRequest(parent="other"), Context("reader")))
     assert caught.value.code == "NOT_FOUND"
+
+
+async def test_an_endless_stream_ends_once_its_token_is_no_good():
+    now_s = 0.0
+    known = dict(CALLERS)
+
+    async def authenticate(secret: str) -> Caller:
+        if secret not in known:
+            raise bad_token("it was revoked")
+        return known[secret]
+
+    class Endless:
+        async def Watch(self, request, context):
+            while True:
+                yield caller_of(context).name
+
+    rules = {"Watch": inside(Role.READER, "adapter", "parent", endless=True)}
+    guard = AccessGuard(Endless(), SERVICE, rules, TokenGate(authenticate), Places(), lambda: now_s)
+    stream = guard.Watch(pb.WatchRequest(parent="acme"), Context("reader"))
+    await anext(stream)
+    del known["reader"]
+    now_s = RECHECK_S - 0.1
+    await anext(stream)
+    now_s = RECHECK_S
+    with pytest.raises(ServiceError) as caught:
+        await anext(stream)
+    assert caught.value.reason == "BAD_TOKEN"
 
 
 async def test_without_access_control_everybody_is_an_operator():
