@@ -12,9 +12,10 @@ from services.common.errors import ServiceError
 
 
 class AccessRpcs:
-    """One method an RPC; the protos say what each does."""
+    """Tenants, tokens and the audit log."""
 
-    _store: Store
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     async def GetTenant(self, request: pb.GetTenantRequest, context: Context) -> pb.Tenant:
         """See the proto."""

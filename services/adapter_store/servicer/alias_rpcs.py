@@ -17,7 +17,7 @@ from services.adapter_store.store import Store
 
 
 class AliasRpcs:
-    """Part of AdapterStoreServicer."""
+    """Set, moved, split, promoted and rolled back."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

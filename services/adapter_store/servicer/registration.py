@@ -1,15 +1,26 @@
-"""Puts the servicer behind its guard and into a server."""
+"""Puts the RPCs of every noun together, behind their guard, and into a server."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
+from services.adapter_store.servicer.access_rpcs import AccessRpcs
 from services.adapter_store.servicer.access_rules import RULES
+from services.adapter_store.servicer.adapter_rpcs import AdapterRpcs
+from services.adapter_store.servicer.alias_rpcs import AliasRpcs
+from services.adapter_store.servicer.base_model_rpcs import BaseModelRpcs
 from services.adapter_store.servicer.calling import call
+from services.adapter_store.servicer.import_rpcs import ImportRpcs
 from services.adapter_store.servicer.places import StorePlaces
-from services.adapter_store.servicer.servicer import AdapterStoreServicer
+from services.adapter_store.servicer.upkeep_rpcs import UpkeepRpcs
+from services.adapter_store.servicer.upload_rpcs import UploadRpcs
+from services.adapter_store.servicer.version_rpcs import VersionRpcs
+from services.adapter_store.servicer.watch_rpcs import WatchRpcs
+from services.adapter_store.servicer.watches import Watches
 from services.adapter_store.store import Store
 from services.common.access_guard import AccessGuard
 from services.common.caller import Caller
@@ -23,11 +34,36 @@ def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> Callable
 
     Returns how to drain it.
     """
-    servicer = AdapterStoreServicer(store)
+    watches = Watches(store.changes, store.change_signal)
+    parts = (
+        BaseModelRpcs(store),
+        AdapterRpcs(store),
+        UploadRpcs(store),
+        VersionRpcs(store),
+        AliasRpcs(store),
+        ImportRpcs(store),
+        UpkeepRpcs(store),
+        AccessRpcs(store),
+        WatchRpcs(watches),
+    )
     service = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
-    guard = AccessGuard(servicer, service, RULES, gate, StorePlaces(store))
+    guard = AccessGuard(_together(parts, service), service, RULES, gate, StorePlaces(store))
     pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
-    return servicer.drain
+
+    async def drain() -> None:
+        """Ends what would go on without end: watchers are told to go elsewhere."""
+        watches.close()
+
+    return drain
+
+
+def _together(parts: Sequence[Any], service: Any) -> SimpleNamespace:
+    """Every RPC of `service` by name, from the one part that has it."""
+    found = {
+        method.name: [part for part in parts if hasattr(part, method.name)] for method in service.methods
+    }
+    assert all(len(owners) == 1 for owners in found.values()), "each RPC is one part's"
+    return SimpleNamespace(**{name: getattr(owners[0], name) for name, owners in found.items()})
 
 
 def store_gate(store: Store) -> Gate:

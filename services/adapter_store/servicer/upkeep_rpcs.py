@@ -7,7 +7,7 @@ from services.adapter_store.store import Store
 
 
 class UpkeepRpcs:
-    """Part of AdapterStoreServicer."""
+    """Leases and garbage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -18,7 +18,7 @@ MAX_IMPORTS = 4
 
 
 class ImportRpcs:
-    """Part of AdapterStoreServicer."""
+    """ImportVersion."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
