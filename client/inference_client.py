@@ -8,6 +8,7 @@ from client.channel import DEFAULT_SERVER, open_channel
 from client.credentials import Credentials
 from client.errors import rpc_errors
 from client.generate_stream import GenerateStream
+from client.names import routing_metadata
 from client.sampling import ChatMessage, SamplingParams, prompt_fields
 from client.serving import Model, Residency, ResidentAdapter, Stats, Unloaded
 from client.wire import decode
@@ -67,7 +68,8 @@ class InferenceClient:
             split_key=split_key,
             **prompt_fields(text, token_ids, messages),  # type: ignore[arg-type]
         )
-        return GenerateStream(self._stub.Generate(request, timeout=timeout_s))
+        metadata = routing_metadata(adapter)
+        return GenerateStream(self._stub.Generate(request, timeout=timeout_s, metadata=metadata))
 
     async def wait_until_ready(self, timeout_s: float) -> Model:
         """Waits until the server can be reached and answers. Raises MultiloraError."""
@@ -103,16 +105,20 @@ class InferenceClient:
     ) -> ResidentAdapter:
         """Brings an adapter to `tier` (HOST or DEVICE) ahead of traffic; `pin` keeps it there."""
         request = pb.LoadAdapterRequest(adapter=adapter, tier=tier.value, pin=pin)
+        metadata = routing_metadata(adapter)
         with rpc_errors():
-            return decode(ResidentAdapter, await self._stub.LoadAdapter(request, timeout=timeout_s))
+            response = await self._stub.LoadAdapter(request, timeout=timeout_s, metadata=metadata)
+        return decode(ResidentAdapter, response)
 
     async def unload_adapter(
         self, adapter: str, *, tier: Residency = Residency.HOST, timeout_s: float | None = None
     ) -> Unloaded:
         """Waits for the adapter's requests, then frees it: from DEVICE only, or from HOST as well."""
         request = pb.UnloadAdapterRequest(adapter=adapter, tier=tier.value)
+        metadata = routing_metadata(adapter)
         with rpc_errors():
-            return decode(Unloaded, await self._stub.UnloadAdapter(request, timeout=timeout_s))
+            response = await self._stub.UnloadAdapter(request, timeout=timeout_s, metadata=metadata)
+        return decode(Unloaded, response)
 
     async def get_stats(self) -> Stats:
         """The server's counters."""

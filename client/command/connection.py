@@ -29,6 +29,11 @@ def open_server(address: str) -> InferenceClient:
     return InferenceClient(address, _given.get())
 
 
+def given_credentials() -> Credentials:
+    """The credentials that the command was given."""
+    return _given.get()
+
+
 def _file(variable: str, text: str) -> Any:
     return Annotated[Path | None, typer.Option(envvar=variable, metavar="FILE", help=text)]
 
