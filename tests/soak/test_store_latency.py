@@ -1,0 +1,186 @@
+"""What a name costs to resolve, and a page to list, does not grow with what the database holds.
+
+Both sizes run in turn, call by call, in one run: what else the machine does falls on both alike.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+import psycopg
+import pytest
+from sqlalchemy import event
+
+from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.adapter_store.domain.names import Reference
+from services.adapter_store.settings import PlaceSettings
+from services.adapter_store.store import Store, open_store
+from tests.integration.adapter_store.store_process import StoreProcess
+from tests.soak.many_rows import PRODUCTION, VERSIONS_EACH, fill, name_of
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+
+SMALL, LARGE = 100, 10_000
+PAGE_SIZE = 50
+NUM_CALLS = 4000
+NUM_WARM = 50
+MOST_RATIO = 1.5
+
+
+@dataclass
+class Size:
+    """One database, and how long each call on it took."""
+
+    num_adapters: int
+    url: str
+    took_s: list[float] = field(default_factory=list)
+
+    def quantile_ms(self, q: float) -> float:
+        ordered = sorted(self.took_s)
+        return ordered[int(q * (len(ordered) - 1))] * 1e3
+
+
+@pytest.fixture(scope="module")
+def databases(postgres, migrated_postgres) -> dict[int, str]:
+    urls = {size: postgres.new_database(migrated_postgres) for size in (SMALL, LARGE)}
+    for num_adapters, url in urls.items():
+        fill(url, num_adapters)
+    return urls
+
+
+@contextlib.contextmanager
+def stores(databases, tmp_path) -> Iterator[dict[int, Store]]:
+    with contextlib.ExitStack() as opened:
+        yield {
+            size: opened.enter_context(
+                open_store(PlaceSettings(data_dir=tmp_path / str(size), database_url=url), 1 << 20)
+            )
+            for size, url in databases.items()
+        }
+
+
+@contextlib.contextmanager
+def stubs(databases, tmp_path) -> Iterator[dict]:
+    with contextlib.ExitStack() as opened:
+        yield {
+            size: opened.enter_context(
+                StoreProcess(tmp_path / str(size), tmp_path / f"{size}.log", "--database-url", url)
+            ).stub
+            for size, url in databases.items()
+        }
+
+
+def compare(what: str, databases: dict[int, str], num_calls: int, call: Callable[[int, int], None]) -> None:
+    """Times `call(size, adapter number)` on both sizes in turn; prints, and holds the large to the small."""
+    random = Random(7)
+    sizes = {number: Size(number, url) for number, url in databases.items()}
+    for turn in range(NUM_WARM + num_calls):
+        for number in random.sample(sorted(sizes), 2):
+            adapter = random.randrange(number)
+            before_s = time.perf_counter()
+            call(number, adapter)
+            if turn >= NUM_WARM:
+                sizes[number].took_s.append(time.perf_counter() - before_s)
+    for size in sizes.values():
+        p50, p99 = size.quantile_ms(0.5), size.quantile_ms(0.99)
+        num_versions = size.num_adapters * VERSIONS_EACH
+        print(f"\n{what}: {size.num_adapters} adapters, {num_versions} versions: ", end="")
+        print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, {num_calls} calls", end="")
+    ratios = {q: sizes[LARGE].quantile_ms(q) / sizes[SMALL].quantile_ms(q) for q in (0.5, 0.99)}
+    print(f"\n{what}: large / small: p50 {ratios[0.5]:.2f}, p99 {ratios[0.99]:.2f}")
+    assert ratios[0.5] <= MOST_RATIO, what
+    assert ratios[0.99] <= MOST_RATIO, what
+
+
+def form(adapter: int) -> tuple[str | None, int]:
+    """Names take turns in their forms: bare, an alias, latest; with the version that each means."""
+    forms = ((None, PRODUCTION), ("staging", 9), ("latest", VERSIONS_EACH))
+    return forms[adapter % 3]
+
+
+def tokens_of_page_starts(list_page: Callable[[str], tuple[list[str], str]]) -> list[str]:
+    """Where the pages of a list start."""
+    tokens, token = [""], ""
+    while True:
+        _, token = list_page(token)
+        if not token:
+            return tokens
+        tokens.append(token)
+
+
+def test_resolving_through_the_catalog(databases, tmp_path, rounds):
+    with stores(databases, tmp_path) as opened:
+
+        def resolve(size, adapter):
+            alias, version = form(adapter)
+            found = opened[size].versions.resolve(Reference(name_of(adapter), alias=alias))
+            assert found.version.version == version
+
+        compare("resolve, catalog", databases, rounds(NUM_CALLS, least=500), resolve)
+
+
+def test_listing_deep_through_the_catalog(databases, tmp_path, rounds):
+    with stores(databases, tmp_path) as opened:
+
+        def page(size, token):
+            found = opened[size].adapters.list(None, PAGE_SIZE, token)
+            return [adapter.name for adapter in found.rows], found.next_page_token
+
+        starts = {size: tokens_of_page_starts(lambda token, at=size: page(at, token)) for size in databases}
+
+        def list_deep(size, adapter):
+            # The second half of the list.
+            after = starts[size][len(starts[size]) // 2 :]
+            names, _ = page(size, after[adapter % len(after)])
+            assert len(names) == PAGE_SIZE
+
+        compare("list, catalog", databases, rounds(NUM_CALLS // 2, least=250), list_deep)
+
+
+def test_both_through_grpc(databases, tmp_path, rounds):
+    with stubs(databases, tmp_path) as opened:
+
+        def resolve(size, adapter):
+            alias, version = form(adapter)
+            name = f"{name_of(adapter).tenant}/{name_of(adapter).adapter}" + (f"@{alias}" if alias else "")
+            assert opened[size].ResolveVersion(pb.ResolveVersionRequest(name=name)).version == version
+
+        def page(size, token):
+            request = pb.ListAdaptersRequest(page_size=PAGE_SIZE, page_token=token)
+            found = opened[size].ListAdapters(request)
+            return list(found.adapters), found.next_page_token
+
+        starts = {size: tokens_of_page_starts(lambda token, at=size: page(at, token)) for size in databases}
+
+        def list_deep(size, adapter):
+            after = starts[size][len(starts[size]) // 2 :]
+            found, _ = page(size, after[adapter % len(after)])
+            assert len(found) == PAGE_SIZE
+
+        compare("resolve, gRPC", databases, rounds(NUM_CALLS, least=500), resolve)
+        compare("list, gRPC", databases, rounds(NUM_CALLS // 2, least=250), list_deep)
+
+
+def test_no_query_reads_a_whole_table(databases, tmp_path):
+    with stores(databases, tmp_path) as opened:
+        store, asked = opened[LARGE], []
+
+        @event.listens_for(store._database._readers, "before_cursor_execute")
+        def note(_connection, _cursor, statement, parameters, _context, _many):
+            asked.append((statement, parameters))
+
+        store.versions.resolve(Reference(name_of(LARGE // 2)))
+        assert len(asked) == 2, "a name is resolved in two round trips"
+        first = store.adapters.list(None, PAGE_SIZE, "")
+        store.adapters.list(None, PAGE_SIZE, first.next_page_token)
+        store.adapters.list("tenant-3", PAGE_SIZE, "")
+        store.versions.get(name_of(5), 3)
+        store.versions.list(name_of(5), 0, "")
+    with psycopg.connect(databases[LARGE]) as connection:
+        for statement, parameters in asked:
+            plan = connection.execute(f"EXPLAIN {statement}", parameters).fetchall()
+            text = "\n".join(line for (line,) in plan)
+            assert "Seq Scan" not in text, f"{statement}\n{text}"
+            assert "Index" in text, text
