@@ -137,7 +137,8 @@ class AdapterRows:
 
     def _read(self, query: Select[Any]) -> list[Adapter]:
         rows = self._connection.execute(query).all()
-        ids = [row.id for row in rows]
+        # Not a list of ids: the same words each time are parsed and planned once.
+        ids = query.with_only_columns(adapters.c.id)
         alias_query = (
             select(aliases)
             .where(aliases.c.adapter_id.in_(ids))
