@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ from services.adapter_store.metadata import Database, migrate
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.staging import Staging
 from services.adapter_store.uploads import Intake, Uploads
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -103,6 +106,8 @@ def open_store(
         open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
     ):
         imports = ImportRoom(place.data_dir / "imports", import_places or ImportPlaces())
+        if not place.is_in_s3 and not place.database.startswith("sqlite"):
+            log.warning("blobs lie in a local directory: no other store can run on this database")
         yield Store(database, blobs, staging, max_upload_bytes, utc_now, imports)
 
 
