@@ -167,7 +167,12 @@ class Bucket:
         """Key, id and begin of each open multipart upload below `prefix`, a page in memory."""
         query = {"uploads": "", "prefix": prefix, "max-uploads": "1000"}
         while True:
-            page = self._call(lambda: self._client._execute("GET", self._name, query_params=dict(query)).data)
+            try:
+                page = self._call(
+                    lambda: self._client._execute("GET", self._name, query_params=dict(query)).data
+                )
+            except MultipartLostError:  # how some servers say that there are none
+                return
             root = ElementTree.fromstring(page)
             for element in root.iterfind("{*}Upload"):
                 begun = datetime.fromisoformat(_text(element, "Initiated"))

@@ -93,7 +93,11 @@ class Collector:
             uow.tokens.drop_ended(now - KEEP_ENDED_TOKENS)
             uow.commit()
         for chore in self._chores:
-            chore()
+            try:
+                chore()
+            except Exception:
+                # The next collection is another try; what this one is for does not wait for that.
+                log.exception("a chore of collection failed")
 
     def _finish_deletions(self) -> None:
         with self._database.read() as uow:

@@ -179,3 +179,16 @@ def test_tokens_that_ended_long_ago_are_forgotten_and_others_stay(store):
     assert known() == {"short", "long", "endless"}
     store.garbage.collect(False)
     assert known() == {"long", "endless"}
+
+
+def test_a_chore_that_fails_keeps_nothing_from_being_freed(store, caplog):
+    given_up(store, files_of(2))
+    done = []
+
+    def fail():
+        raise OSError("no")
+
+    store.garbage._chores = (fail, lambda: done.append(True))
+    assert store.garbage.collect(False, 0).freed_blobs == 2
+    assert done
+    assert "a chore of collection failed" in caplog.text
