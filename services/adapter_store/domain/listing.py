@@ -78,7 +78,7 @@ def _decode(scope: str, token: str, key_example: Key) -> Key:
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        # JSON can spell lone surrogates, which no database takes: encoding them raises a ValueError.
+        # JSON can spell what no database takes. Encoding a lone surrogate raises a ValueError.
         json.dumps(values, ensure_ascii=False).encode()
     except (binascii.Error, ValueError, RecursionError) as error:
         raise bad from error
@@ -87,5 +87,7 @@ def _decode(scope: str, token: str, key_example: Key) -> Key:
     key = tuple(values[1:])
     for value, example in zip(key, key_example, strict=True):
         if type(value) is not type(example) or (isinstance(value, int) and not 0 <= value < 1 << 63):
+            raise bad
+        if isinstance(value, str) and "\0" in value:
             raise bad
     return key

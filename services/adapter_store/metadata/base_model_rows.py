@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from services.adapter_store.domain.base_model import BaseModel, Module
 from services.adapter_store.metadata.insertion import insert_if_absent
+from services.adapter_store.metadata.storable import is_storable
 from services.adapter_store.metadata.tables import base_models
 
 
@@ -18,6 +19,8 @@ class BaseModelRows:
 
     def get(self, name: str) -> BaseModel | None:
         """The base model of this name."""
+        if not is_storable(name):
+            return None
         row = self._connection.execute(select(base_models).where(base_models.c.name == name)).first()
         return None if row is None else _base_model(row)
 

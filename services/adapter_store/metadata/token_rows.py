@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, insert, or_, select, update
 
 from services.adapter_store.domain.token import Token
+from services.adapter_store.metadata.storable import is_storable
 from services.adapter_store.metadata.tables import tokens
 from services.adapter_store.metadata.timestamps import from_us, to_us
 from services.common.caller import EVERY_TENANT, Role
@@ -35,7 +36,7 @@ class TokenRows:
 
     def get(self, token_id: str) -> Token | None:
         """The token of this id."""
-        return self._one(select(tokens).where(tokens.c.id == token_id))
+        return self._one(select(tokens).where(tokens.c.id == token_id)) if is_storable(token_id) else None
 
     def with_hash(self, secret_hash: str) -> Token | None:
         """The token whose secret has this hash."""
@@ -61,6 +62,8 @@ class TokenRows:
 
     def revoke(self, token_id: str, now: datetime) -> bool:
         """Makes the token no good from now on; says whether it was not revoked before."""
+        if not is_storable(token_id):
+            return False
         query = (
             update(tokens)
             .where(tokens.c.id == token_id, tokens.c.revoke_time_us.is_(None))

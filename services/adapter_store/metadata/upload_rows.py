@@ -11,6 +11,7 @@ from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import Refusal, Upload, UploadState
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.metadata.insertion import insert_if_absent
+from services.adapter_store.metadata.storable import is_storable
 from services.adapter_store.metadata.tables import adapters, tenant_blobs, uploads, version_files, versions
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
@@ -54,10 +55,12 @@ class UploadRows:
 
     def get(self, upload_id: str) -> Upload | None:
         """The upload of this id."""
-        return self._one(_SELECT.where(uploads.c.id == upload_id))
+        return self._one(_SELECT.where(uploads.c.id == upload_id)) if is_storable(upload_id) else None
 
     def tenant_of(self, upload_id: str) -> str | None:
         """Whose upload it is, in whatever state."""
+        if not is_storable(upload_id):
+            return None
         query = select(adapters.c.tenant).join(uploads, uploads.c.adapter_id == adapters.c.id)
         row = self._connection.execute(query.where(uploads.c.id == upload_id)).first()
         return None if row is None else str(row.tenant)

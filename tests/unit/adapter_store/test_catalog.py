@@ -37,8 +37,9 @@ class TestBaseModels:
         assert store.base_models.get(BASE_MODEL.name) == BASE_MODEL
 
     def test_unknown(self, store):
-        error = refusal(store.base_models.get, "nobody/knows")
-        assert (error.code, error.reason) == (Code.NOT_FOUND, Reason.BASE_MODEL_NOT_FOUND)
+        for name in ("nobody/knows", "no\0body"):
+            error = refusal(store.base_models.get, name)
+            assert (error.code, error.reason) == (Code.NOT_FOUND, Reason.BASE_MODEL_NOT_FOUND)
 
     @pytest.mark.parametrize(
         ("changes", "field"),

@@ -57,7 +57,7 @@ def encode(value):
     "token",
     ["x", "!!!", "é", "A" * 5000, encode(["names"]), encode(["names", 1]), encode(["others", "n1"]),
      encode({"a": 1}), encode(["names", "n1", "n2"]), encode([["names"], "n1"]), encode("[" * 500),
-     encode(["names", "\ud800"])],
+     encode(["names", "\ud800"]), encode(["names", "n\0"])],
 )  # fmt: skip
 def test_bad_tokens(token):
     with pytest.raises(ServiceError) as caught:

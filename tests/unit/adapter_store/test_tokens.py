@@ -8,7 +8,7 @@ from services.adapter_store.domain.token import hash_of, make_secret
 from services.adapter_store.metadata.engine import normalised
 from services.adapter_store.metadata.tables import metadata
 from services.common.caller import Caller, Role
-from services.common.errors import ServiceError
+from services.common.errors import Reason, ServiceError
 
 OPERATOR = Actor("op", "CreateToken")
 
@@ -96,3 +96,10 @@ def test_lists_and_log(store):
     first, *_ = store.audit_log.list("*", 1, "").rows
     assert first == entries[0]
     assert made[2].id not in {entry.resource for entry in store.audit_log.list("beta", 0, "").rows}
+
+
+def test_no_token_has_a_name_that_no_database_takes(store):
+    assert store.tokens.tenant_of("a\0b") is None
+    with pytest.raises(ServiceError) as caught:
+        store.tokens.revoke("a\0b")
+    assert caught.value.reason is Reason.TOKEN_NOT_FOUND

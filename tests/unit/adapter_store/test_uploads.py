@@ -335,6 +335,8 @@ def test_ended_and_unknown_uploads(store):
     assert persisted(store, upload) == {path: len(data) for path, data in FILES.items()}
     for call in (store.uploads.get, store.uploads.abort, store.uploads.finish):
         assert refusal(call, "nobody\n").reason is Reason.UPLOAD_NOT_FOUND
+        assert refusal(call, "no\0body").reason is Reason.UPLOAD_NOT_FOUND
+    assert store.uploads.tenant_of("no\0body") is None
     assert refusal(store.intake.open_file, start(store).id, "other.json").reason is Reason.FILE_NOT_FOUND
 
 
