@@ -4,6 +4,7 @@ Links may lead anywhere below the same directory and nowhere else: every part of
 without following links, so nothing can be swapped in between.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -36,10 +37,12 @@ class LocalSource:
         if not roots:
             raise no_source(source, "this store reads no local directories: start it with --import-dir")
         for root in (Path(os.path.realpath(root)) for root in roots):
-            # What is not there and what is not below say the same: strangers learn nothing of this machine.
-            directory = Path(os.path.realpath(root / source))
-            if directory.is_relative_to(root) and directory.is_dir():
-                return cls(source, root, directory)
+            # What is not there, not below and not for us to read say the same: strangers learn nothing of
+            # this machine.
+            with contextlib.suppress(OSError):
+                directory = Path(os.path.realpath(root / source))
+                if directory.is_relative_to(root) and directory.is_dir():
+                    return cls(source, root, directory)
         raise no_source(source, _NOT_HERE)
 
     def read(self, file: SourceFile, offset: int) -> Iterator[bytes]:

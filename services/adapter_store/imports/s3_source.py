@@ -17,6 +17,7 @@ SCHEME = "s3://"
 # An adapter's prefix has a dozen objects; a bucket's root may have any number.
 MAX_OBJECTS = 10_000
 _NAME = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^?#]{1,900})")
+_FORM = "give s3://BUCKET/PREFIX"
 _REFUSED = frozenset(
     {"NoSuchBucket", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 )
@@ -46,7 +47,7 @@ class S3Source:
         """Raises SOURCE_NOT_FOUND, STORE_UNAVAILABLE."""
         parsed = _NAME.fullmatch(source)
         if parsed is None:
-            raise no_source(source, "give s3://BUCKET/PREFIX")
+            raise no_source(source, _FORM)
         place = S3Place(s3.endpoint, parsed[1], "")
         return cls(source, Bucket(place, s3.credentials), parsed[2].strip("/") + "/")
 
@@ -74,6 +75,8 @@ class S3Source:
                     yield SourceFile(name, info.size_bytes, _state(info))
         except ServiceError as error:
             raise self._refusal(error) from error
+        except ValueError as error:  # the client knows better than a pattern what no bucket can be called
+            raise no_source(self._source, f"it names no bucket ({error}): {_FORM}") from error
         if not found:
             raise no_source(self._source, "there is no object below that prefix")
 

@@ -113,7 +113,8 @@ def test_what_is_not_below_an_import_dir_is_not_there(make_store, root, tmp_path
     (root / "link").symlink_to(outside)
     store = make_store(directories=(root,))
     words = set()
-    for source in (str(outside), "../outside", "link", "nowhere", "/etc", "support/../../outside", "\0"):
+    elsewhere = (str(outside), "../outside", "link", "/etc", "support/../../outside")
+    for source in (*elsewhere, "nowhere", "x" * 300, "\0"):
         error = refusal(store, source)
         if error.reason is not Reason.INVALID_FIELD:  # the control character
             assert (error.reason, error.field) == (Reason.SOURCE_NOT_FOUND, "source"), source
@@ -144,7 +145,7 @@ def test_links_below_the_import_dir_are_followed(make_store, root):
     [
         "file:///etc", "file:/etc", "http://127.0.0.1/x", "ftp://x/y", "gopher://x", "FILE:///etc",
         "hf://", "hf://a/b/c", "hf://a/../b@main", "hf://a/b@../../x", "hf://a b", "s3://", "s3://bucket",
-        "s3://b/p?endpoint=http://evil", "s3://B_/x", "hf://user:pw@evil/x",
+        "s3://b/p?endpoint=http://evil", "s3://B_/x", "s3://127.0.0.1/x", "s3://a..b/x", "hf://user:pw@evil/x",
     ],
 )  # fmt: skip
 def test_other_schemes_and_shapes_are_refused_unopened(make_store, root, source):
