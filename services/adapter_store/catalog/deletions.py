@@ -64,6 +64,8 @@ class Deletions:
             for alias in adapter.aliases:
                 drop_alias(uow, adapter, alias, now, actor)
             upload_ids = _end_uploads(uow, adapter)
+            # Made again, the adapter is another one: a request of the old one must not find what is gone.
+            uow.uploads.forget_requests(adapter.id)
             num_versions = uow.versions.delete(adapter.id, None, now)
             if not uow.adapters.delete(adapter, now):
                 raise stale_etag(etag, adapter)

@@ -88,6 +88,11 @@ class UploadRows:
         )
         return self._connection.execute(query).rowcount == 1
 
+    def forget_requests(self, adapter_id: int) -> None:
+        """Lets every request_id of the adapter start something new."""
+        query = update(uploads).where(uploads.c.adapter_id == adapter_id).values(request_id=None)
+        self._connection.execute(query)
+
     def count_by_state(self) -> dict[str, int]:
         """How many uploads are in each state."""
         query = select(uploads.c.state, func.count().label("n")).group_by(uploads.c.state)

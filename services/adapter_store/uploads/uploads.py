@@ -30,6 +30,7 @@ from services.adapter_store.domain.version import (
     VersionState,
     WeightsSummary,
     adapter_key,
+    not_active,
 )
 from services.adapter_store.manifest import check_files, validate
 from services.adapter_store.metadata import Database, UnitOfWork
@@ -190,8 +191,8 @@ class Uploads:
     def finish(self, upload_id: str, actor: Actor = STORE) -> AdapterVersion:
         """Validates the stored files and makes the version ACTIVE. Again: the same version, or refusal.
 
-        Raises UPLOAD_INCOMPLETE, UPLOAD_NOT_FOUND, CORRUPT_BLOB, and whatever `validate` refuses; that
-        also makes the version FAILED, with the same words.
+        Raises UPLOAD_INCOMPLETE, UPLOAD_NOT_FOUND, CORRUPT_BLOB, VERSION_NOT_ACTIVE if it has been deleted
+        since, and whatever `validate` refuses; that also makes the version FAILED, with the same words.
         """
         ended = (UploadState.FINISHED, UploadState.REFUSED)
         with self._database.read() as uow:
@@ -203,7 +204,10 @@ class Uploads:
             settled = find_upload(uow, upload_id, *ended)
             if settled.refusal is not None:
                 raise settled.refusal.error()
-            return find_version(uow, find_adapter(uow, upload.adapter), upload.version)
+            version = find_version(uow, find_adapter(uow, upload.adapter), upload.version)
+        if version.state is VersionState.DELETED:
+            raise not_active(version)
+        return version
 
     def _check_complete(self, upload: Upload) -> None:
         for persisted, file in zip(self._intake.persisted_files(upload), upload.files, strict=True):

@@ -257,6 +257,27 @@ def test_request_ids(store):
     assert refusal(lambda: start(store, request_id="x" * 129)).field == "request_id"
 
 
+def test_a_request_of_what_was_deleted_gives_no_version(store):
+    upload = start(store, request_id="r")
+    send(store, upload.id, FILES)
+    store.uploads.finish(upload.id)
+    store.deletions.delete_version(NAME, 1)
+    again = start(store, request_id="r")
+    assert again.id == upload.id
+    error = refusal(store.uploads.finish, again.id)
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, Reason.VERSION_NOT_ACTIVE)
+
+
+def test_a_request_to_an_adapter_that_was_made_again_is_a_new_one(store):
+    upload = start(store, request_id="r")
+    send(store, upload.id, FILES)
+    store.uploads.finish(upload.id)
+    store.deletions.delete_adapter(NAME, "")
+    store.adapters.create(NAME, BASE_MODEL.name, "", "", {})
+    again = start(store, request_id="r")
+    assert (again.version, again.state) == (2, UploadState.OPEN)
+
+
 def test_many_starts_at_once_get_each_number_once(store):
     versions, same = [], []
     threads = [threading.Thread(target=lambda: versions.append(start(store).version)) for _ in range(6)]
