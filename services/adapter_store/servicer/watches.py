@@ -1,6 +1,7 @@
 """Watch: streams changes to any number of watchers. Must not know what changes are about.
 
-Each watcher reads the table at its own pace and holds one batch at most, however slow it is.
+Each watcher goes through the table at its own pace and holds one batch at most, however slow it is; those
+that are at the same place share what is read there.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.catalog.changes import Batch, Changes
-from services.adapter_store.domain.resume_token import encode
+from services.adapter_store.domain.resume_token import Position, encode
 from services.adapter_store.metadata import ChangeSignal
 from services.adapter_store.servicer import wire
 from services.common.errors import Reason, unavailable
@@ -39,6 +40,7 @@ class Watches:
         self._closing = False
         self._num_streams = 0
         self._listening = contextlib.ExitStack()
+        self._readings: dict[tuple[asyncio.Event, Position, str | None], asyncio.Future[Batch]] = {}
 
     async def stream(self, resume_token: str, tenant: str | None) -> AsyncGenerator[pb.WatchResponse, None]:
         """Responses without end. Raises INVALID_FIELD, and DRAINING when the server stops."""
@@ -62,7 +64,7 @@ class Watches:
             self._check_open()
             # Before the read: what is committed during it wakes the wait after it.
             news = self._news
-            batch = await asyncio.to_thread(self._changes.read, batch.position, tenant)
+            batch = await self._read(news, batch.position, tenant)
             is_due = self._clock() - said_s >= self._heartbeat_s
             if batch.changes or batch.is_reset or is_due or (batch.is_all and not said_all):
                 yield _response(batch)
@@ -70,6 +72,25 @@ class Watches:
             if batch.is_all:
                 rest_s = said_s + self._heartbeat_s - self._clock()
                 await self._wait(news, rest_s if self._signal.is_live else min(rest_s, POLL_S))
+
+    async def _read(self, news: asyncio.Event, position: Position, tenant: str | None) -> Batch:
+        """One look at the table for all streams that are at the same place: a commit wakes them together.
+
+        A look from before the last wake-up is for no other stream, which would miss what that one was about.
+        """
+        key = (news, position, tenant)
+        reading = self._readings.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(asyncio.to_thread(self._changes.read, position, tenant))
+            self._readings[key] = reading
+            reading.add_done_callback(lambda _: self._forget(key))
+        # Whoever leaves must not end it for the others.
+        return await asyncio.shield(reading)
+
+    def _forget(self, key: tuple[asyncio.Event, Position, str | None]) -> None:
+        reading = self._readings.pop(key)
+        if not reading.cancelled():
+            reading.exception()  # everybody may have left
 
     async def _wait(self, news: asyncio.Event, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -9,7 +9,7 @@ import pytest
 from services.adapter_store.catalog.changes import MAX_BATCH, Changes
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.resume_token import MAX_TOKEN_CHARS, Position, decode, encode
-from services.adapter_store.metadata import Database
+from services.adapter_store.metadata import ChangeSignal, Database
 from services.adapter_store.servicer.watches import Watches
 from services.common.errors import Reason, ServiceError
 
@@ -37,6 +37,16 @@ def commit(database, *resources, tenant="acme"):
         for resource in resources:
             uow.changes.add(ChangeKind.ALIAS_CHANGED, tenant, resource)
         uow.commit()
+
+
+class CountedChanges(Changes):
+    """Knows how often the table was read."""
+
+    num_reads = 0
+
+    def read(self, position, tenant):
+        self.num_reads += 1
+        return super().read(position, tenant)
 
 
 class Watcher:
@@ -152,9 +162,9 @@ async def test_heartbeats_carry_a_token(database, changes):
 
 
 async def test_without_a_signal_watchers_poll(database, changes):
-    watches = Watches(changes, database.change_signal, heartbeat_s=3600.0)
-    database.change_signal.is_live = False
-    database.change_signal.ring = lambda: None
+    nobody_rings = ChangeSignal()  # not the database's own, whose thread may find that it is live after all
+    nobody_rings.is_live = False
+    watches = Watches(changes, nobody_rings, heartbeat_s=3600.0)
     watcher = Watcher(watches)
     await watcher.next()
     reading = asyncio.create_task(watcher.names(1))
@@ -231,3 +241,32 @@ async def test_closing_ends_every_stream(watches):
             await task
         assert caught.value.reason is Reason.DRAINING
     assert repr(watches) == "Watches(closing, streams=0)"
+
+
+async def test_watchers_at_the_same_place_share_a_read(database):
+    changes = CountedChanges(database, lambda: datetime.now(UTC))
+    watches = Watches(changes, database.change_signal, heartbeat_s=3600.0)
+    watchers = [Watcher(watches, tenant=tenant) for tenant in ("acme", "beta") for _ in range(50)]
+    await asyncio.gather(*(watcher.next() for watcher in watchers))
+    waiting = [asyncio.create_task(watcher.names(1)) for watcher in watchers]
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+    changes.num_reads = 0
+    commit(database, "x")
+    assert await asyncio.gather(*waiting[:50]) == [["x"]] * 50
+    commit(database, "y", tenant="beta")
+    assert await asyncio.gather(*waiting[50:]) == [["y"]] * 50
+    assert changes.num_reads < 20
+    for watcher in watchers:
+        await watcher.close()
+
+
+async def test_who_leaves_a_shared_read_does_not_end_it(database, watches):
+    first, second = Watcher(watches), Watcher(watches)
+    await asyncio.gather(first.next(), second.next())
+    leaving, staying = asyncio.create_task(first.next()), asyncio.create_task(second.names(1))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    commit(database, "x")
+    assert await staying == ["x"]
+    for watcher in (first, second):
+        await watcher.close()
