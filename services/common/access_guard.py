@@ -14,6 +14,7 @@ from services.common.access_rule import Place, Rule, Rules, Scope
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import Gate
+from services.common.open_streams import OpenStreams
 
 # An endless stream ends with this delay once its token is no good any more.
 RECHECK_S = 5.0
@@ -68,6 +69,7 @@ class AccessGuard:
         self._gate = gate
         self._places = places
         self._clock = clock
+        self._streams = OpenStreams()
 
     def __getattr__(self, name: str) -> Any:
         method = self._methods.get(name)
@@ -87,14 +89,15 @@ class AccessGuard:
     def _guard_stream(self, name: str) -> Any:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             caller = await self._admit(name, request, context)
-            inner = getattr(self._servicer, name)(request, GuardedContext(context, caller))
-            async with aclosing(inner) as responses:
-                seen_s = self._clock()
-                async for response in responses:
-                    if self._rules[name].endless and self._clock() - seen_s >= RECHECK_S:
-                        await self._admit(name, request, context)
-                        seen_s = self._clock()
-                    yield response
+            with self._streams.place(name, caller, self._rules[name].most_open):
+                inner = getattr(self._servicer, name)(request, GuardedContext(context, caller))
+                async with aclosing(inner) as responses:
+                    seen_s = self._clock()
+                    async for response in responses:
+                        if self._rules[name].endless and self._clock() - seen_s >= RECHECK_S:
+                            await self._admit(name, request, context)
+                            seen_s = self._clock()
+                        yield response
 
         return guarded
 

@@ -27,6 +27,7 @@ class Rule:
     """One row. With TENANT, `field` of the request names the tenant by way of a `kind` of name.
 
     `endless`: the call's stream has no end of its own, so the token is looked at again while it goes on.
+    `most_open`: so many of the RPC's streams one tenant may have open at a server; 0 is no bound.
     """
 
     role: Role
@@ -34,6 +35,7 @@ class Rule:
     kind: str = ""
     field: str = ""
     endless: bool = False
+    most_open: int = 0
 
 
 Rules = Mapping[str, Rule]
@@ -60,6 +62,6 @@ def operators(role: Role) -> Rule:
     return Rule(role, Scope.OPERATORS)
 
 
-def inside(role: Role, kind: str, field: str, *, endless: bool = False) -> Rule:
+def inside(role: Role, kind: str, field: str, *, endless: bool = False, most_open: int = 0) -> Rule:
     """A token of that role in the tenant of what `field` names."""
-    return Rule(role, Scope.TENANT, kind, field, endless)
+    return Rule(role, Scope.TENANT, kind, field, endless, most_open)

@@ -170,3 +170,25 @@ def test_roles_include_those_below():
     assert Role.ADMIN.includes(Role.READER)
     assert Role.PUBLISHER.includes(Role.PUBLISHER)
     assert not Role.READER.includes(Role.PUBLISHER)
+
+
+async def test_a_tenant_has_so_many_streams_of_an_rpc_open():
+    class Endless:
+        async def Watch(self, request, context):
+            while True:
+                yield caller_of(context).name
+
+    rules = {"Watch": inside(Role.READER, "adapter", "parent", most_open=1)}
+    guard = AccessGuard(Endless(), SERVICE, rules, TokenGate(authenticate), Places())
+    request = pb.WatchRequest(parent="acme")
+    first = guard.Watch(request, Context("reader"))
+    assert await anext(first) == "r"
+    expected = ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert await reason(anext(guard.Watch(request, Context("publisher")))) == expected
+    operators_own = guard.Watch(request, Context("operator"))
+    assert await anext(operators_own) == "o"
+    await first.aclose()
+    again = guard.Watch(request, Context("publisher"))
+    assert await anext(again) == "p"
+    await again.aclose()
+    await operators_own.aclose()
