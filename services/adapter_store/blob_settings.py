@@ -82,7 +82,7 @@ class BlobSettings:
 
     def s3_credentials(self) -> S3Credentials:
         """Raises OSError or ValueError saying what is missing."""
-        return s3_credentials(self.blob_credentials_file)
+        return s3_credentials(self.blob_credentials_file, "--blob-credentials-file")
 
     def blob_dir(self, data_dir: Path) -> Path:
         """The directory of blobs that lie on the local disk."""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from services.adapter_store.blobs.s3_place import parse_endpoint
 from services.adapter_store.imports.hub_source import Hub
 from services.adapter_store.imports.opening import ImportPlaces
-from services.adapter_store.imports.s3_source import S3
+from services.adapter_store.imports.s3_source import BUCKET_NAME, S3
 from services.common.settings import s3_credentials, setting
 
 
@@ -21,6 +21,9 @@ class ImportSettings:
         "", help=f"directories below which publishers may import adapters, separated by {os.pathsep!r}"
     )
     import_s3_endpoint: str = setting("", help="URL of object storage to import s3://BUCKET/PREFIX from")
+    import_s3_buckets: str = setting(
+        "", help="its buckets that publishers may import from, separated by commas; empty: none"
+    )
     import_s3_region: str = setting("us-east-1", help="region of that object storage")
     import_s3_credentials_file: Path | None = setting(
         None, help="as --blob-credentials-file, for imports; default: the same variables"
@@ -44,6 +47,11 @@ class ImportSettings:
                 parse_endpoint(self.import_s3_endpoint, self.import_s3_region)
             except ValueError as error:
                 raise ValueError(f"--import-s3-endpoint: {error}") from error
+        for bucket in self._buckets():
+            if not BUCKET_NAME.fullmatch(bucket):
+                raise ValueError(f"--import-s3-buckets: {bucket!r} is no bucket's name")
+        if self._buckets() and not self.import_s3_endpoint:
+            raise ValueError("--import-s3-buckets: say with --import-s3-endpoint where they are")
         parts = urlsplit(self.import_hub_endpoint)
         if self.import_hub_endpoint and (parts.scheme not in ("http", "https") or not parts.netloc):
             raise ValueError(f"--import-hub-endpoint: {self.import_hub_endpoint!r} is no http(s)://HOST")
@@ -54,12 +62,16 @@ class ImportSettings:
         if self.import_s3_endpoint:
             endpoint = parse_endpoint(self.import_s3_endpoint, self.import_s3_region)
             try:
-                s3 = S3(endpoint, s3_credentials(self.import_s3_credentials_file))
+                credentials = s3_credentials(self.import_s3_credentials_file, "--import-s3-credentials-file")
             except ValueError as error:
-                raise OSError(f"--import-s3-endpoint: {error}") from error
+                raise OSError(f"imports: {error}") from error
+            s3 = S3(endpoint, credentials, self._buckets())
         if self.import_hub_endpoint:
             hub = Hub(self.import_hub_endpoint, self.import_hub_token)
         return ImportPlaces(self._directories(), s3, hub)
 
     def _directories(self) -> tuple[Path, ...]:
         return tuple(Path(part) for part in self.import_dir.split(os.pathsep) if part)
+
+    def _buckets(self) -> frozenset[str]:
+        return frozenset(name for part in self.import_s3_buckets.split(",") if (name := part.strip()))

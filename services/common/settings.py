@@ -165,11 +165,11 @@ class S3Credentials:
     session_token: str = dataclasses.field(default="", repr=False)
 
 
-def s3_credentials(file: Path | None, environ: Mapping[str, str] | None = None) -> S3Credentials:
+def s3_credentials(file: Path | None, flag: str, environ: Mapping[str, str] | None = None) -> S3Credentials:
     """Credentials from `file`, laid out as AWS's own (`[default]`, aws_access_key_id = ...), else variables.
 
     Those are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or MINIO_ACCESS_KEY and
-    MINIO_SECRET_KEY. Raises OSError or ValueError saying what is missing.
+    MINIO_SECRET_KEY. Raises OSError or ValueError saying what is missing; `flag` gave `file`.
     """
     if file is not None:
         parser = configparser.ConfigParser(interpolation=None)
@@ -184,8 +184,7 @@ def s3_credentials(file: Path | None, environ: Mapping[str, str] | None = None) 
         except (configparser.Error, KeyError) as error:
             # Without the parser's words, which quote the line.
             raise ValueError(
-                f"--blob-credentials-file: {file} has no [default] with aws_access_key_id and "
-                "aws_secret_access_key"
+                f"{flag}: {file} has no [default] with aws_access_key_id and aws_secret_access_key"
             ) from error
     environ = os.environ if environ is None else environ
     for access, secret in (
@@ -196,6 +195,5 @@ def s3_credentials(file: Path | None, environ: Mapping[str, str] | None = None) 
             token = environ.get("AWS_SESSION_TOKEN", "") if access.startswith("AWS") else ""
             return S3Credentials(environ[access], environ[secret], token)
     raise ValueError(
-        "object storage needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
-        "--blob-credentials-file"
+        f"object storage needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give {flag}"
     )

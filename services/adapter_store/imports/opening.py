@@ -26,7 +26,10 @@ class ImportPlaces:
             return HubSource.open(source, pinned, self.hub)
         if source.startswith(s3_source.SCHEME):
             if self.s3 is None:
-                raise no_source(source, "this store reads no S3: start it with --import-s3-endpoint")
+                raise no_source(
+                    source,
+                    "this store reads no S3: start it with --import-s3-endpoint and --import-s3-buckets",
+                )
             return S3Source.open(source, self.s3)
         if "://" in source or source.startswith("file:"):
             raise no_source(

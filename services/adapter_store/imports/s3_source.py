@@ -16,7 +16,8 @@ from services.common.settings import S3Credentials
 SCHEME = "s3://"
 # An adapter's prefix has a dozen objects; a bucket's root may have any number.
 MAX_OBJECTS = 10_000
-_NAME = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^?#]{1,900})")
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NAME = re.compile(rf"s3://({BUCKET_NAME.pattern})/([^?#]{{1,900}})")
 _FORM = "give s3://BUCKET/PREFIX"
 _REFUSED = frozenset(
     {"NoSuchBucket", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -25,10 +26,11 @@ _REFUSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class S3:
-    """An endpoint, and who we are to it."""
+    """An endpoint, who we are to it, and the only buckets of it that may be imported from."""
 
     endpoint: S3Endpoint
     credentials: S3Credentials = field(repr=False)
+    buckets: frozenset[str] = frozenset()
 
 
 class S3Source:
@@ -48,6 +50,12 @@ class S3Source:
         parsed = _NAME.fullmatch(source)
         if parsed is None:
             raise no_source(source, _FORM)
+        # Not what the credentials reach: whoever may publish would read all of that by our hand.
+        if parsed[1] not in s3.buckets:
+            raise no_source(
+                source,
+                "this store imports from no such bucket: its operator names them in --import-s3-buckets",
+            )
         place = S3Place(s3.endpoint, parsed[1], "")
         return cls(source, Bucket(place, s3.credentials), parsed[2].strip("/") + "/")
 

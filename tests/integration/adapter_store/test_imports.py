@@ -149,7 +149,8 @@ def test_links_below_the_import_dir_are_followed(make_store, root):
     ],
 )  # fmt: skip
 def test_other_schemes_and_shapes_are_refused_unopened(make_store, root, source):
-    s3 = S3(parse_endpoint("http://127.0.0.1:9"), S3Credentials("a", "b"))
+    buckets = frozenset({"b", "bucket", "127.0.0.1", "a..b"})
+    s3 = S3(parse_endpoint("http://127.0.0.1:9"), S3Credentials("a", "b"), buckets)
     store = make_store(directories=(root,), s3=s3, hub=Hub("http://127.0.0.1:9", ""))
     error = refusal(store, source)
     assert (error.reason, error.field) == (Reason.SOURCE_NOT_FOUND, "source")
@@ -223,7 +224,8 @@ def test_what_an_import_left_goes_when_it_is_old(make_store, root, tmp_path):
 
 @pytest.fixture
 def s3(s3_server):
-    return S3(parse_endpoint(s3_server.endpoint), S3Credentials(ACCESS_KEY, SECRET_KEY))
+    buckets = frozenset({BUCKET, "nobody-has-this"})
+    return S3(parse_endpoint(s3_server.endpoint), S3Credentials(ACCESS_KEY, SECRET_KEY), buckets)
 
 
 def put(s3_server, prefix, files):
@@ -247,15 +249,26 @@ def test_what_is_not_in_object_storage_is_said_so(make_store, s3_server, s3, s3_
     assert refusal(store, f"s3://nobody-has-this/{s3_prefix}").reason is Reason.SOURCE_NOT_FOUND
 
 
+@pytest.mark.parametrize("buckets", [frozenset(), frozenset({"another", f"{BUCKET}-2"})])
+def test_a_bucket_that_no_operator_named_is_refused_unread(make_store, s3_server, s3, s3_prefix, buckets):
+    put(s3_server, s3_prefix, FILES)
+    store = make_store(s3=S3(s3.endpoint, s3.credentials, buckets))
+    error = refusal(store, f"s3://{BUCKET}/{s3_prefix}")
+    assert (error.reason, error.field) == (Reason.SOURCE_NOT_FOUND, "source")
+    assert "--import-s3-buckets" in error.message
+    there_or_not = refusal(store, f"s3://nobody-has-this/{s3_prefix}").message
+    assert there_or_not.partition(": ")[2] == error.message.partition(": ")[2]
+
+
 def test_wrong_credentials_are_a_source_that_is_not_for_us(make_store, s3_server, s3, s3_prefix):
-    store = make_store(s3=S3(s3.endpoint, S3Credentials(ACCESS_KEY, "wrong")))
+    store = make_store(s3=S3(s3.endpoint, S3Credentials(ACCESS_KEY, "wrong"), s3.buckets))
     error = refusal(store, f"s3://{BUCKET}/{s3_prefix}")
     assert error.reason is Reason.SOURCE_NOT_FOUND
     assert "wrong" not in error.message
 
 
 def test_object_storage_that_is_away_is_worth_another_try(make_store):
-    s3 = S3(parse_endpoint("http://127.0.0.1:9"), S3Credentials("a", "b"))
+    s3 = S3(parse_endpoint("http://127.0.0.1:9"), S3Credentials("a", "b"), frozenset({"bucket"}))
     error = refusal(make_store(s3=s3), "s3://bucket/x")
     assert (error.reason, error.retry_after_s) == (Reason.STORE_UNAVAILABLE, 5.0)
 

@@ -90,3 +90,31 @@ def test_remote_by_leave():
         read("--listen", "0.0.0.0:7001", "--allow-remote", "--max-upload-bytes", "1GiB").max_upload_bytes
         == 1 << 30
     )
+
+
+def test_buckets_to_import_from_are_named_one_by_one(tmp_path):
+    secret = tmp_path / "credentials"
+    secret.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    there = ("--import-s3-endpoint", "http://s3:9000", "--import-s3-credentials-file", str(secret))
+    for text, buckets in (("", set()), ("one", {"one"}), (" one, two.three ,", {"one", "two.three"})):
+        s3 = read(*there, "--import-s3-buckets", text).import_places().s3
+        assert s3 is not None
+        assert s3.buckets == buckets
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "buckets", "says"),
+    [("", "one", "say with --import-s3-endpoint"), ("http://s3:9000", "one,*", "'*' is no bucket's name")],
+)
+def test_buckets_to_import_from_must_make_sense(endpoint, buckets, says, capsys):
+    with pytest.raises(SystemExit):
+        read("--import-s3-endpoint", endpoint, "--import-s3-buckets", buckets)
+    assert f"--import-s3-buckets: {says}" in capsys.readouterr().err
+
+
+def test_credentials_to_import_with_are_missed_by_their_own_flag(tmp_path):
+    secret = tmp_path / "credentials"
+    secret.write_text("[default]\n")
+    settings = read("--import-s3-endpoint", "http://s3:9000", "--import-s3-credentials-file", str(secret))
+    with pytest.raises(OSError, match=r"--import-s3-credentials-file: .* has no"):
+        settings.import_places()
