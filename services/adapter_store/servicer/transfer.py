@@ -26,7 +26,7 @@ async def take(
     if first is None:
         raise invalid_field("upload_id", "the stream had no message: name the upload and file in the first")
     target = await asyncio.to_thread(intake.open_file, first.upload_id, first.path)
-    async with room.place() as pace:
+    async with room.place(target.upload.adapter.tenant) as pace:
         try:
             return await _take_into(intake, target, pace, first, requests, actor)
         finally:

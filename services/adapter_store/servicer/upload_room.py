@@ -1,11 +1,12 @@
 """How many upload streams may hold memory at once, and how slow one may be while it does.
 
-Who finds no room waits; a stream that brings next to nothing gives its place to others: what it sent is
-kept, and it may come again. Knows no bytes.
+Who finds no room waits, and one tenant gets two thirds of it at most. A stream that brings next to nothing
+gives its place to others: what it sent is kept, and it may come again. Knows no bytes.
 """
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import TypeVar
@@ -24,27 +25,28 @@ class UploadRoom:
 
     def __init__(self, max_streams: int, wait_s: float = WAIT_S, period_s: float = PERIOD_S) -> None:
         self._places = asyncio.Semaphore(max_streams) if max_streams else None
+        self._most_of_one = max(1, max_streams * 2 // 3)
+        # Each lives as long as somebody has, or waits for, a place of the tenant's.
+        self._shares: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
         self._wait_s = wait_s
         self._period_s = period_s
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator["Pace"]:
+    async def place(self, tenant: str) -> AsyncIterator["Pace"]:
         """A place for the length of the `async with`. Raises STORE_UNAVAILABLE if none gets free in time."""
         if self._places is None:
             yield Pace(None)
             return
-        try:
-            await asyncio.wait_for(self._places.acquire(), self._wait_s)
-        except TimeoutError as error:
-            raise unavailable(
-                Reason.STORE_UNAVAILABLE,
-                "the store is taking as many files as its memory allows: resume in a moment",
-                retry_after_s=5.0,
-            ) from error
-        try:
+        share = self._shares.setdefault(tenant, asyncio.Semaphore(self._most_of_one))
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._wait_s):
+                    # The tenant's own first: who has enough of them must not stand before others.
+                    await held.enter_async_context(share)
+                    await held.enter_async_context(self._places)
+            except TimeoutError as error:
+                raise _no_room() from error
             yield Pace(self._period_s)
-        finally:
-            self._places.release()
 
 
 class Pace:
@@ -71,6 +73,14 @@ class Pace:
             return await asyncio.wait_for(anext(messages, None), self._period_s)
         except TimeoutError as error:
             raise _too_slow() from error
+
+
+def _no_room() -> ServiceError:
+    return unavailable(
+        Reason.STORE_UNAVAILABLE,
+        "the store is taking as many files as its memory allows: resume in a moment",
+        retry_after_s=5.0,
+    )
 
 
 def _too_slow() -> ServiceError:

@@ -21,14 +21,14 @@ async def test_who_finds_no_room_waits_for_the_next_place():
     holds, leave = asyncio.Event(), asyncio.Event()
 
     async def first():
-        async with room.place():
+        async with room.place("acme"):
             holds.set()
             await leave.wait()
             order.append("first")
 
     async def second():
         await holds.wait()
-        async with room.place():
+        async with room.place("acme"):
             order.append("second")
 
     tasks = [asyncio.create_task(second()), asyncio.create_task(first())]
@@ -40,19 +40,33 @@ async def test_who_finds_no_room_waits_for_the_next_place():
 
 async def test_who_waits_too_long_is_told_to_come_again():
     room = UploadRoom(1, wait_s=0.01)
-    async with room.place():
+    async with room.place("acme"):
         with pytest.raises(ServiceError) as caught:
-            async with room.place():
+            async with room.place("acme"):
                 raise AssertionError("there is no room")
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE)
     assert caught.value.retry_after_s
-    async with room.place():
+    async with room.place("acme"):
+        pass
+
+
+async def test_a_tenant_that_waits_for_its_own_does_not_stand_before_others():
+    room = UploadRoom(3, wait_s=0.01)
+    async with room.place("acme"), room.place("acme"):
+        with pytest.raises(ServiceError):
+            async with room.place("acme"):
+                raise AssertionError("acme has two of three places already")
+        async with room.place("beta"):
+            with pytest.raises(ServiceError):
+                async with room.place("gamma"):
+                    raise AssertionError("there is no room")
+    async with room.place("acme"), room.place("acme"), room.place("gamma"):
         pass
 
 
 async def test_without_a_bound_there_is_room_and_no_hurry():
     room = UploadRoom(0)
-    async with room.place() as first, room.place() as second:
+    async with room.place("acme") as first, room.place("acme") as second:
         first.note(0)
         assert await second.next(messages(1)) == 1
 
