@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.adapter_store.catalog.lookup import find_adapter, find_base_model
+from services.adapter_store.catalog.lookup import find_adapter, find_base_model, lock_adapter
 from services.adapter_store.catalog.quotas import check_adapter_quota
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.adapter import (
@@ -87,7 +87,7 @@ class Adapters:
         """
         checked = _checked(changes)
         with self._database.write(actor) as uow:
-            adapter = find_adapter(uow, name)
+            adapter = lock_adapter(uow, name)
             if etag and etag != adapter.etag:
                 raise stale_etag(etag, adapter)
             if not uow.adapters.update(adapter, checked, self._now()):

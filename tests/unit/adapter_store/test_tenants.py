@@ -7,6 +7,7 @@ import pytest
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.tenant import Quotas, TrustedKey
 from services.adapter_store.domain.version import Lineage
+from services.adapter_store.metadata import repeated
 from services.common.errors import ServiceError
 from tests.adapter_files import BASE_MODEL, adapter_files, declared
 from tests.unit.adapter_store.conftest import NAME, publish
@@ -120,3 +121,22 @@ def test_of_many_at_once_only_as_many_get_in_as_the_quota_allows(store):
 
     with ThreadPoolExecutor(8) as threads:
         assert sorted(threads.map(attempt, range(12))) == ["QUOTA_EXCEEDED"] * 9 + ["started"] * 3
+
+
+def test_who_gives_no_etag_is_not_told_of_others_that_change_a_new_tenant(store):
+    def attempt(number: int) -> None:
+        repeated(store.tenants.update, "fresh", "", {"quotas": Quotas(max_adapters=1 + number)})
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(attempt, range(4))) == [None] * 4
+    assert store.tenants.get("fresh").tenant.etag == "r4"
+
+
+def test_who_gives_no_etag_is_not_told_of_others_that_change_an_adapter(store):
+    def attempt(number: int) -> None:
+        store.adapters.update(NAME, "", {"display_name": str(number)})
+
+    before = store.adapters.get(NAME).etag
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(attempt, range(4))) == [None] * 4
+    assert store.adapters.get(NAME).etag != before
