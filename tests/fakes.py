@@ -27,6 +27,7 @@ from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, FinishReason, Request, ResolvedAdapter
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
 from services.inference.signing_rules import SigningRules
+from services.inference.tenant_directory import TenantSettings
 from services.inference.tenant_traffic import TenantQuotas
 
 READY = Ready(num_pages=64, page_bytes=4096, max_context_tokens=256)
@@ -156,16 +157,13 @@ class FakeStore:
             raise self._failures.pop(0)
         self.registered.append((name, digest, max_rank))
 
-    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
-        return self.quotas.get(tenant, TenantQuotas())
+    async def tenant(self, name: str) -> TenantSettings:
+        return TenantSettings(self.quotas.get(name, TenantQuotas()), self.rules.get(name, SigningRules()))
 
     async def authenticate(self, secret: str) -> Caller:
         if secret not in self.callers:
             raise bad_token("it is not known here")
         return self.callers[secret]
-
-    async def signing_rules(self, tenant: str) -> SigningRules:
-        return self.rules.get(tenant, SigningRules())
 
     async def acquire_lease(self, lease_id: str, holder: str, keys: Sequence[str], ttl_s: int) -> None:
         self.leases[lease_id] = list(keys)

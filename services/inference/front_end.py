@@ -29,10 +29,7 @@ from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
-from services.inference.signing_rules import SigningRules
-from services.inference.store_rules import StoreRules
-from services.inference.tenant_directory import TenantDirectory
-from services.inference.tenant_traffic import TenantQuotas
+from services.inference.tenant_directory import TenantDirectory, TenantSettings
 from services.inference.tenants import Tenants
 from services.inference.verified_resolver import VerifiedResolver
 
@@ -53,12 +50,8 @@ class Store(AdapterResolver, LeaseStore, Protocol):
         """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE."""
         ...
 
-    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
-        """What the tenant may use of this server. Raises STORE_UNAVAILABLE."""
-        ...
-
-    async def signing_rules(self, tenant: str) -> SigningRules:
-        """Whose signatures the tenant trusts. Raises STORE_UNAVAILABLE."""
+    async def tenant(self, name: str) -> TenantSettings:
+        """What the tenant may use of this server and whose signatures it trusts. Raises STORE_UNAVAILABLE."""
         ...
 
     async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
@@ -95,9 +88,8 @@ class FrontEnd:
         self._gate = TokenGate(self._callers.caller) if settings.is_guarded else OpenGate()
         self._link = start_engine()
         self._engine = EngineClient(self._link)
-        self._directory = TenantDirectory(store.tenant_quotas)
-        self._rules = StoreRules(store.signing_rules)
-        self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._rules, model.name)
+        self._directory = TenantDirectory(store.tenant)
+        self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._directory, model.name)
         self._leases = LeaseKeeper(
             store, self._engine.list_resident, f"{socket.gethostname()} {settings.listen}"
         )
@@ -110,7 +102,7 @@ class FrontEnd:
             # One token a step for each running request must fit the step.
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
         )
-        self._listeners = (self._callers, self._directory, self._rules)
+        self._listeners = (self._callers, self._directory)
         self._hurry = asyncio.Event()
         self._exit_code = 0
 

@@ -1,4 +1,4 @@
-"""Tenants' quotas as the store knows them: remembered until they change, or the store's changes are missed.
+"""Tenants' settings as the store knows them: remembered until they change, or the store's changes are missed.
 
 Pure state but for one question to the store.
 """
@@ -6,28 +6,40 @@ Pure state but for one question to the store.
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.common.errors import Code, ServiceError
+from services.inference.signing_rules import SigningRules
 from services.inference.tenant_traffic import TenantQuotas
 
-# Also where no change is heard a new quota holds after this time.
+# Also where no change is heard a new quota holds, and a key that was taken back is no good, after this time.
 FRESH_S = 30.0
 MAX_TENANTS = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class TenantSettings:
+    """What the store says of one tenant."""
+
+    quotas: TenantQuotas = field(default_factory=TenantQuotas)
+    signing: SigningRules = field(default_factory=SigningRules)
+
+
 @dataclass(slots=True)
 class _Known:
-    quotas: TenantQuotas
+    settings: TenantSettings
     checked_s: float
 
 
 class TenantDirectory:
-    """Asks the store by `fetch`. While the store does not answer, what it last said holds."""
+    """Asks the store by `fetch`. While the store does not answer, what it last said holds.
+
+    A RulesSource and a ChangeListener.
+    """
 
     def __init__(
         self,
-        fetch: Callable[[str], Awaitable[TenantQuotas]],
+        fetch: Callable[[str], Awaitable[TenantSettings]],
         *,
         max_tenants: int = MAX_TENANTS,
         clock: Callable[[], float] = time.monotonic,
@@ -40,29 +52,37 @@ class TenantDirectory:
 
     async def quotas(self, tenant: str) -> TenantQuotas:
         """The tenant's quotas. Raises STORE_UNAVAILABLE if they were never heard."""
+        return (await self._settings(tenant)).quotas
+
+    async def rules(self, tenant: str) -> SigningRules:
+        """See RulesSource."""
+        return (await self._settings(tenant)).signing
+
+    async def _settings(self, tenant: str) -> TenantSettings:
         known = self._known.get(tenant)
         if known is not None and self._clock() - known.checked_s < FRESH_S:
             self._known.move_to_end(tenant)
-            return known.quotas
+            return known.settings
         asked_s, num_changes = self._clock(), self._num_changes
         try:
-            quotas = await self._fetch(tenant)
+            settings = await self._fetch(tenant)
         except ServiceError as error:
             if known is None or error.code is not Code.UNAVAILABLE:
                 raise
-            return known.quotas
+            return known.settings
         # An answer that a change may have overtaken is asked for again by the next request.
-        self._remember(tenant, _Known(quotas, asked_s if num_changes == self._num_changes else float("-inf")))
-        return quotas
+        is_current = num_changes == self._num_changes
+        self._remember(tenant, _Known(settings, asked_s if is_current else float("-inf")))
+        return settings
 
     def change(self, kind: str, name: str) -> None:
-        """A change in the store, as its wire names it."""
+        """See ChangeListener."""
         if kind == "TENANT_UPDATED":
             self._num_changes += 1
             self._outdate(name.removeprefix("tenants/"))
 
     def forget_all(self) -> None:
-        """Changes have been missed: everything is asked for again."""
+        """See ChangeListener: everything is asked for again."""
         self._num_changes += 1
         for tenant in self._known:
             self._outdate(tenant)

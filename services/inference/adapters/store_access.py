@@ -9,6 +9,8 @@ from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.common.caller import Caller, Role
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.store_errors import refused_field, store_error, store_unavailable
+from services.inference.signing_rules import SigningRules
+from services.inference.tenant_directory import TenantSettings
 from services.inference.tenant_traffic import TenantQuotas
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,10 @@ def token_error(error: grpc.RpcError) -> ServiceError:
     return store_unavailable("it refuses this service's own token")
 
 
-def quotas_from(tenant: pb.Tenant) -> TenantQuotas:
-    """What `tenant` may use of this server."""
+def tenant_from(tenant: pb.Tenant) -> TenantSettings:
+    """What `tenant` may use of this server, and whose signatures it trusts."""
     quotas = tenant.quotas
-    return TenantQuotas(quotas.max_queued_requests, quotas.max_tokens_per_minute, quotas.max_resident_bytes)
+    return TenantSettings(
+        TenantQuotas(quotas.max_queued_requests, quotas.max_tokens_per_minute, quotas.max_resident_bytes),
+        SigningRules({key.key_id: key.public_key for key in tenant.trusted_keys}, tenant.require_signatures),
+    )

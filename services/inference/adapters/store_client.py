@@ -17,7 +17,7 @@ from services.common.errors import Code, Reason, ServiceError
 from services.common.manifest_signature import Signature
 from services.inference.adapter_name import AdapterReference, parse_reference
 from services.inference.adapters.known_names import KnownNames, Question
-from services.inference.adapters.store_access import caller_from, quotas_from, token_error
+from services.inference.adapters.store_access import caller_from, tenant_from, token_error
 from services.inference.adapters.store_channel import open_aio_channel
 from services.inference.adapters.store_errors import corrupt, store_error
 from services.inference.adapters.store_link import StoreLink
@@ -25,8 +25,7 @@ from services.inference.adapters.store_watch import ChangeListener, StoreWatch
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter, adapter_key
 from services.inference.resolution import Resolution, ShadowTarget, StoreStats
-from services.inference.signing_rules import SigningRules
-from services.inference.tenant_traffic import TenantQuotas
+from services.inference.tenant_directory import TenantSettings
 
 log = logging.getLogger(__name__)
 
@@ -135,23 +134,13 @@ class AsyncStoreClient:
             raise token_error(error) from error
         return caller_from(token)
 
-    async def tenant_quotas(self, tenant: str) -> TenantQuotas:
-        """What the tenant may use of this server. Raises STORE_UNAVAILABLE, or the store's refusal."""
+    async def tenant(self, name: str) -> TenantSettings:
+        """What the store says of the tenant. Raises STORE_UNAVAILABLE, or the store's refusal."""
         try:
-            request = pb.GetTenantRequest(name=f"tenants/{tenant}", without_usage=True)
-            return quotas_from(await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S))
+            request = pb.GetTenantRequest(name=f"tenants/{name}", without_usage=True)
+            return tenant_from(await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S))
         except grpc.RpcError as error:
             raise store_error(error) from error
-
-    async def signing_rules(self, tenant: str) -> SigningRules:
-        """Whose signatures the tenant trusts. Raises STORE_UNAVAILABLE, or the store's refusal."""
-        try:
-            request = pb.GetTenantRequest(name=f"tenants/{tenant}", without_usage=True)
-            found = await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise store_error(error) from error
-        keys = {key.key_id: key.public_key for key in found.trusted_keys}
-        return SigningRules(keys, found.require_signatures)
 
     async def acquire_lease(self, lease_id: str, holder: str, keys: Sequence[str], ttl_s: int) -> None:
         """Keeps the bytes of these keys for `ttl_s`. Raises ServiceError."""

@@ -113,7 +113,7 @@ class InferenceServer:
         self._stack.push_async_callback(store.close)
         client = EngineClient(FakeEngine(engine_script))
         self._stack.push_async_callback(client.shut_down)
-        limits = TenantLimits(TenantDirectory(store.tenant_quotas), client)
+        limits = TenantLimits(TenantDirectory(store.tenant), client)
         servicer = InferenceServicer(self._model, client, store, tenants=limits)
         servicer.open(READY, DIGEST)
         server = Server("127.0.0.1:0", SERVICE_NAME)

@@ -77,9 +77,7 @@ async def serve(model: ServedModel, engine: FakeEngine, gate: Gate | None = None
     store = FakeStore({"acme/support": SUPPORT})
     server = Server("127.0.0.1:0", "multilora.v1.InferenceService")
     client = EngineClient(engine)
-    servicer = InferenceServicer(
-        model, client, store, tenants=Tenants(TenantDirectory(store.tenant_quotas), client)
-    )
+    servicer = InferenceServicer(model, client, store, tenants=Tenants(TenantDirectory(store.tenant), client))
     servicer.open(READY, DIGEST)
     add_to_server(servicer, server.inner, gate or OpenGate())
     address = await server.start()

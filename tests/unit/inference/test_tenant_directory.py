@@ -1,10 +1,11 @@
-"""When the store is asked for a tenant's quotas, and what holds while it does not answer."""
+"""When the store is asked for a tenant's settings, and what holds while it does not answer."""
 
 import pytest
 
 from services.common.errors import ServiceError
 from services.inference.adapters.store_errors import store_unavailable
-from services.inference.tenant_directory import FRESH_S, TenantDirectory
+from services.inference.signing_rules import SigningRules
+from services.inference.tenant_directory import FRESH_S, TenantDirectory, TenantSettings
 from services.inference.tenant_traffic import TenantQuotas
 
 
@@ -14,13 +15,14 @@ class World:
     def __init__(self) -> None:
         self.now_s, self.quota, self.num_asked, self.is_down = 0.0, 1, 0, False
         self.before_answer = lambda: None
+        self.rules = SigningRules()
         self.directory = TenantDirectory(self.fetch, max_tenants=3, clock=lambda: self.now_s)
 
-    async def fetch(self, tenant: str) -> TenantQuotas:
+    async def fetch(self, tenant: str) -> TenantSettings:
         self.num_asked += 1
         if self.is_down:
             raise store_unavailable("down")
-        answer = TenantQuotas(max_queued_requests=self.quota)
+        answer = TenantSettings(TenantQuotas(max_queued_requests=self.quota), self.rules)
         self.before_answer()
         return answer
 
@@ -58,9 +60,20 @@ async def test_while_the_store_is_silent_what_it_last_said_holds():
     world.is_down = True
     world.directory.forget_all()
     assert await world.ask() == 1
-    with pytest.raises(ServiceError) as caught:
-        await world.ask("never heard of")
-    assert caught.value.reason == "STORE_UNAVAILABLE"
+    for ask in (world.directory.quotas, world.directory.rules):
+        with pytest.raises(ServiceError) as caught:
+            await ask("never heard of")
+        assert caught.value.reason == "STORE_UNAVAILABLE"
+
+
+async def test_a_tenants_quotas_and_keys_are_one_question():
+    world = World()
+    world.rules = SigningRules({"ci": b"k" * 32}, required=True)
+    assert (await world.directory.rules("acme"), await world.ask(), world.num_asked) == (world.rules, 1, 1)
+    world.is_down, world.now_s = True, FRESH_S
+    assert await world.directory.rules("acme") == world.rules
+    world.is_down, world.rules = False, SigningRules()
+    assert await world.directory.rules("acme") == SigningRules()
 
 
 async def test_no_more_is_remembered_than_may_be():

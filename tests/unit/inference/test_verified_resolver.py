@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.common.errors import Code, Reason, ServiceError, unavailable
+from services.common.errors import Code, Reason, ServiceError
 from services.common.manifest_signature import Manifest, Signature
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter, adapter_key
 from services.inference.signing_rules import PinnedKeys, SigningRules, read_trusted_keys
-from services.inference.store_rules import StoreRules
+from services.inference.tenant_directory import TenantDirectory
 from services.inference.verified_resolver import VerifiedResolver
 from tests.fakes import FakeStore
 
@@ -38,7 +38,7 @@ def resolved(signature, files=FILES, version=f"{SUPPORT}/versions/3"):
 def resolver(adapter, rules=STRICT, name="acme/support"):
     store = FakeStore({name: adapter})
     store.rules["acme"] = rules
-    made = VerifiedResolver(store, StoreRules(store.signing_rules), "demo")
+    made = VerifiedResolver(store, TenantDirectory(store.tenant), "demo")
     made.open(DIGEST)
     return made, store
 
@@ -101,7 +101,7 @@ async def test_a_version_other_than_the_one_named_is_refused():
 
 async def test_a_key_that_is_taken_back_is_no_good_at_once_although_it_was():
     made, store = resolver(resolved(sign()))
-    rules = StoreRules(store.signing_rules)
+    rules = TenantDirectory(store.tenant)
     made = VerifiedResolver(store, rules, "demo")
     made.open(DIGEST)
     await made.resolve("acme/support")
@@ -130,28 +130,6 @@ async def test_pinned_keys_hold_whatever_the_store_says():
         await made.resolve("acme/support")
     store._adapters["acme/support"] = resolved(sign())
     assert (await made.resolve("acme/support")).adapter.signature == sign()
-
-
-async def test_rules_that_nobody_can_tell_serve_nothing_and_known_ones_hold_while_the_store_is_away():
-    answers = [unavailable(Reason.STORE_UNAVAILABLE, "away", 1.0), STRICT]
-    now = [0.0]
-
-    async def fetch(tenant):
-        answer = answers.pop(0)
-        if isinstance(answer, ServiceError):
-            raise answer
-        return answer
-
-    rules = StoreRules(fetch, clock=lambda: now[0])
-    with pytest.raises(ServiceError) as caught:
-        await rules.rules("acme")
-    assert caught.value.reason is Reason.STORE_UNAVAILABLE
-    assert await rules.rules("acme") == STRICT
-    now[0] = 31.0
-    answers.append(unavailable(Reason.STORE_UNAVAILABLE, "away", 1.0))
-    assert await rules.rules("acme") == STRICT
-    answers.append(SigningRules())
-    assert await rules.rules("acme") == SigningRules()
 
 
 def test_a_file_of_keys_is_read_and_its_bad_lines_are_named(tmp_path):
