@@ -31,6 +31,16 @@ def check_version_quotas(uow: UnitOfWork, tenant: str, files: Sequence[VersionFi
         _check(tenant, "max_open_uploads", usage.open_uploads + 1, quotas.max_open_uploads)
 
 
+def check_import_quotas(uow: UnitOfWork, tenant: str, num_bytes: int) -> None:
+    """Before an import's `num_bytes` are read: raises what `check_version_quotas` will, whatever they are."""
+    quotas = uow.tenants.get(tenant).quotas
+    _check(tenant, "max_bytes", num_bytes, quotas.max_bytes)
+    if quotas.max_versions or quotas.max_open_uploads:
+        usage = uow.tenants.usage(tenant)
+        _check(tenant, "max_versions", usage.versions + 1, quotas.max_versions)
+        _check(tenant, "max_open_uploads", usage.open_uploads + 1, quotas.max_open_uploads)
+
+
 def _check(tenant: str, quota: str, wanted: int, most: int) -> None:
     if not most or wanted <= most:
         return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.adapter_store.catalog.lookup import find_adapter, find_version
+from services.adapter_store.catalog.quotas import check_import_quotas
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.fields import check_labels, check_text, quoted
 from services.adapter_store.domain.names import AdapterName
@@ -93,8 +94,8 @@ class Importer:
     ) -> AdapterVersion:
         """The version, ACTIVE. With the request_id of an earlier call: goes on with it, or gives its version.
 
-        Raises SOURCE_NOT_FOUND, ADAPTER_NOT_FOUND, STORE_UNAVAILABLE, what an upload raises, and
-        ImportCancelledError soon after `is_cancelled` says so.
+        Raises SOURCE_NOT_FOUND, ADAPTER_NOT_FOUND, STORE_UNAVAILABLE, what an upload raises (QUOTA_EXCEEDED
+        before bytes are read, as far as sizes tell), ImportCancelledError soon after `is_cancelled` says so.
         """
         check_text(request.source, "source", max_chars=MAX_SOURCE_CHARS, required=True)
         check_text(request.request_id, "request_id", max_chars=128)
@@ -113,12 +114,18 @@ class Importer:
             name = f"{request.parent}\n{request.request_id or uuid.uuid4().hex}\n{request.source}"
             with self._scratches.open(name, keep=bool(request.request_id)) as scratch:
                 chosen = choose(source.files, self._max_upload_bytes)
+                if known is None:
+                    self._check_quotas(request, chosen)
                 files = tuple(
                     scratch.fetch(source, request.source, file, check_and_report) for file in chosen
                 )
                 return self._upload(request, source.pinned, files, chosen, scratch, actor)
         finally:
             source.close()
+
+    def _check_quotas(self, request: ImportRequest, chosen: Sequence[SourceFile]) -> None:
+        with self._database.read() as uow:
+            check_import_quotas(uow, request.parent.tenant, sum(file.size_bytes for file in chosen))
 
     def sweep(self, older_than_s: float) -> None:
         """Removes what imports left that were last heard of before `older_than_s` (seconds since 1970)."""

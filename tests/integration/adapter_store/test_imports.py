@@ -10,6 +10,7 @@ from services.adapter_store.blobs import LocalBlobs
 from services.adapter_store.blobs.s3_place import parse_endpoint
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.names import AdapterName
+from services.adapter_store.domain.tenant import Quotas
 from services.adapter_store.domain.version import Lineage, VersionState
 from services.adapter_store.imports import ImportPlaces, ImportRequest, ImportRoom
 from services.adapter_store.imports.hub_source import Hub
@@ -20,7 +21,7 @@ from services.adapter_store.staging import LocalStaging
 from services.adapter_store.store import Store, utc_now
 from services.common.errors import Reason, ServiceError
 from services.common.settings import S3Credentials
-from tests.adapter_files import BASE_MODEL, CONFIG, WEIGHTS, adapter_files, layer, lora, sha256
+from tests.adapter_files import BASE_MODEL, CONFIG, WEIGHTS, adapter_files, declared, layer, lora, sha256
 from tests.hub_server import TOKEN, running_hub
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY
 
@@ -181,6 +182,15 @@ def test_the_rules_of_an_upload_hold(make_store, root):
     write(root / "broken", {CONFIG: FILES[CONFIG], WEIGHTS: b"no safetensors"})
     assert refusal(store, "broken").reason is Reason.INVALID_ADAPTER
     assert store.versions.get(NAME, 1).state is VersionState.FAILED
+
+
+def test_what_a_quota_refuses_is_not_read(make_store, root):
+    store, seen = make_store(directories=(root,)), []
+    store.uploads.start(NAME, declared(FILES), {}, Lineage(), "")
+    for quotas in (Quotas(max_bytes=100), Quotas(max_versions=1), Quotas(max_open_uploads=1)):
+        store.tenants.update(NAME.tenant, "", {"quotas": quotas})
+        assert refusal(store, "support", report=seen.append).reason is Reason.QUOTA_EXCEEDED
+    assert seen == []
 
 
 def test_the_same_request_gives_the_same_version_and_another_is_refused(make_store, root):
