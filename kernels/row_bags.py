@@ -9,8 +9,7 @@ Z bags that expand (a row of y and `width` of its columns each), X numbers that 
 rows of B, K in features, N out features summed over sites.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +19,7 @@ from kernels.lora_site import LoraSite
 from kernels.rank_row_table import NO_TILE, RankRowTable
 from kernels.rank_rows import dora_row
 from kernels.row_runs import Run
-from kernels.weight_copies import LANES, AdapterCopy
+from kernels.weight_copies import LANES, GroupCopy, chunk_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,67 +69,37 @@ class RowBags:
 def make_row_bags(
     table: RankRowTable,
     runs: Sequence[Run],
-    copies: Mapping[int, AdapterCopy],
+    groups: Sequence[GroupCopy],
     sites: Sequence[LoraSite],
     shapes: Shapes,
 ) -> RowBags | None:
-    """Bags of the rows in `runs`, whose adapters all have copies; None if none touches `sites`.
+    """Bags of the rows in `runs`, whose adapters' copies are `groups`; None if none touches `sites`.
 
     `shapes` are those of the same runs made so far; a new one is added.
     """
-    if not any(site.index in copies[run.adapter_index].sites for run in runs for site in sites):
+    ranks = tuple([group.ranks for group in groups])
+    if not any(map(any, ranks)):
         return None
-    width = math.gcd(*(site.out_features for site in sites))
-    ranks = tuple([_ranks(copies[run.adapter_index], sites) for run in runs])
+    width = chunk_width(sites)
     key = (runs[0].start, ranks, sites[0].in_features, tuple([site.out_features for site in sites]))
     shape = shapes.get(key)
     if shape is None:
-        shape = shapes[key] = _make_shape(runs, ranks, sites, width, table.pool_E.device)
-    a_parts: list[Tensor] = []
-    b_parts: list[Tensor] = []
-    for run in runs:
-        a_indices, b_indices = _indices(copies[run.adapter_index], sites, width, table.pool_E.device)
-        a_parts.extend([a_indices] * run.num_rows)
-        b_parts.extend([b_indices] * run.num_rows)
+        shape = shapes[key] = _make_shape(runs, groups, sites, width, table.pool_E.device)
+    of_rows = [group for run, group in zip(runs, groups, strict=True) for _ in range(run.num_rows)]
     return RowBags(
         slice(runs[0].start, runs[-1].stop),
         width,
         shape,
-        torch.cat(a_parts),
-        torch.cat(b_parts),
+        torch.cat([group.a_indices for group in of_rows]),
+        torch.cat([group.b_indices for group in of_rows]),
         _embedding_reads(table, runs, sites[0]) if sites[0].is_embedding else None,
         _dora_factors(table, runs, sites),
     )
 
 
-def _ranks(copy: AdapterCopy, sites: Sequence[LoraSite]) -> tuple[int, ...]:
-    return tuple([copy.sites[site.index].rank if site.index in copy.sites else 0 for site in sites])
-
-
-def _indices(
-    copy: AdapterCopy, sites: Sequence[LoraSite], width: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The rows of A and of B that one row of the batch sums, bag after bag; int32."""
-    key = tuple([site.index for site in sites])
-    if key not in copy.indices:
-        a_parts, b_parts = [torch.arange(0)], [torch.arange(0)]
-        for site in sites:
-            part = copy.sites.get(site.index)
-            if part is None:
-                continue
-            first_a, first_b = part.a_offset // LANES, part.b_offset // width
-            num_chunks = site.out_features // width
-            a_parts.append(torch.arange(first_a, first_a + part.num_tiles * site.in_features))
-            rows_Rc = torch.arange(first_b, first_b + part.rank * num_chunks).view(part.rank, num_chunks)
-            b_parts.append(rows_Rc.t().flatten())
-        a_indices, b_indices = torch.cat(a_parts).int(), torch.cat(b_parts).int()
-        copy.indices[key] = a_indices.to(device), b_indices.to(device)
-    return copy.indices[key]
-
-
 def _make_shape(
     runs: Sequence[Run],
-    ranks: Sequence[tuple[int, ...]],
+    groups: Sequence[GroupCopy],
     sites: Sequence[LoraSite],
     width: int,
     device: torch.device,
@@ -140,22 +109,25 @@ def _make_shape(
     first_hs: list[int] = []
     num_chunks = [site.out_features // width for site in sites]
     stop = runs[0].start
-    for run, site_ranks in zip(runs, ranks, strict=True):
+    for run, group in zip(runs, groups, strict=True):
         num_empty = (run.start - stop) * sum(num_chunks)
         counts += [0] * num_empty
         first_hs += [0] * num_empty
         for row in range(run.start, run.stop):
-            for rank, chunks in zip(site_ranks, num_chunks, strict=True):
+            first_h = len(x_rows) * LANES
+            for rank, chunks in zip(group.ranks, num_chunks, strict=True):
                 counts += [rank] * chunks
-                first_hs += [len(x_rows) * LANES] * chunks
-                x_rows += [row] * -(-rank // LANES)
+                first_hs += [first_h] * chunks
+                first_h += rank
+            x_rows += [row] * group.num_tiles
         stop = run.stop
     counts_Z = torch.tensor(counts, device=device)
     offsets_Z = counts_Z.cumsum(0) - counts_Z
     shifts_Z = torch.tensor(first_hs, device=device) - offsets_Z
     h_indices_X = shifts_Z.repeat_interleave(counts_Z) + torch.arange(sum(counts), device=device)
     offsets_U = torch.arange(len(x_rows), dtype=torch.int32, device=device) * sites[0].in_features
-    return BagShape(torch.tensor(x_rows, device=device), offsets_U, h_indices_X, offsets_Z.int())
+    x_rows_U = torch.tensor(x_rows, dtype=torch.int64, device=device)
+    return BagShape(x_rows_U, offsets_U, h_indices_X, offsets_Z.int())
 
 
 def _embedding_reads(table: RankRowTable, runs: Sequence[Run], site: LoraSite) -> EmbeddingReads:

@@ -33,7 +33,8 @@ class Sgmv(Protocol):
     ) -> None:
         """Mutates y_TN, the base matmul's output with bias_N already added, as the module says.
 
-        `sites` share the input x_TK and lie side by side in y_TN in that order (q|k|v, gate|up).
+        `sites` share the input x_TK and lie side by side in y_TN in that order (q|k|v, gate|up); a site
+        always comes with the same others.
         """
         ...
 

@@ -110,12 +110,16 @@ class TorchSgmv:
         plan = self._plan(segments)
         key = tuple([site.index for site in sites])
         if key not in plan.bags:
-            spans = [make_row_bags(self.table, span, plan.copies, sites, plan.shapes) for span in plan.spans]
+            spans = [self._make_bags(plan, span, sites) for span in plan.spans]
             plan.bags[key] = [bags for bags in spans if bags is not None]
         for bags in plan.bags[key]:
             self._expand_bagged(y_TN, shrink_bagged(bags), bags, bias_N)
         for run in plan.alone:
             self._add_run(y_TN, sites, run, bias_N, shrink_run)
+
+    def _make_bags(self, plan: _Plan, span: list[Run], sites: Sequence[LoraSite]) -> RowBags | None:
+        groups = [self.copies.group(plan.copies[run.adapter_index], sites) for run in span]
+        return make_row_bags(self.table, span, groups, sites, plan.shapes)
 
     def _plan(self, segments: Segments) -> _Plan:
         """The plan of `segments`; those of the last few compositions are kept."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.sgmv_torch import TorchSgmv
-from kernels.weight_copies import LANES, WeightCopies
+from kernels.weight_copies import LANES, WeightCopies, chunk_width
 from tests.lora_cases import make_sites, make_world
 
 SITES = make_sites((16, 8), (16, 24))
@@ -21,22 +21,49 @@ def _world():
     return make_world(SITES, RANKS)
 
 
-@pytest.mark.parametrize("adapter", [0, 3])
-def test_a_copy_is_a_transposed_in_tiles_and_b_times_the_scale(adapter: int):
+@pytest.mark.parametrize("adapter", [0, 3, 4])
+def test_a_group_is_a_transposed_in_tiles_and_b_times_the_scale_in_chunks(adapter: int):
     world = _world()
     copies = WeightCopies(world.table, 1 << 20)
-    sites = copies.copy([1, adapter])[adapter].sites
-    assert sites.keys() == world.dense[adapter].keys()
-    for index, copy in sites.items():
-        dense, width = world.dense[adapter][index], SITES[index].out_features
-        first = copy.a_offset // LANES
-        A_jKL = copies.rows(LANES)[first : first + copy.num_tiles * 16].view(copy.num_tiles, 16, LANES)
-        A_KR = A_jKL.transpose(0, 1).flatten(1)
-        assert torch.equal(A_KR[:, : copy.rank].double(), dense.A_RK.T)
-        assert not A_KR[:, copy.rank :].any()
-        B_RN = copies.rows(width)[copy.b_offset // width :][: copy.rank]
+    group = copies.group(copies.copy([1, adapter])[adapter], SITES)
+    assert group.ranks == RANKS[adapter]
+    A_jKL = copies.rows(LANES)[group.a_indices].view(group.num_tiles, 16, LANES)
+    A_RK = A_jKL.transpose(1, 2).flatten(0, 1)
+    B_X8 = copies.rows(chunk_width(SITES))[group.b_indices]
+    for index, dense in world.dense[adapter].items():
+        rank, num_rows = group.ranks[index], group.ranks[index] * SITES[index].out_features // 8
+        assert torch.equal(A_RK[:rank].double(), dense.A_RK)
+        B_RN = B_X8[:num_rows].view(-1, rank, 8).transpose(0, 1).flatten(1)
         torch.testing.assert_close(B_RN.double(), dense.scale * dense.B_RN)
+        A_RK, B_X8 = A_RK[rank:], B_X8[num_rows:]
+    assert not A_RK.any()
+    assert len(A_RK) < LANES
+    assert len(B_X8) == 0
     copies.check_integrity()
+
+
+def test_each_group_has_numbers_of_its_own_and_is_copied_once():
+    copies = WeightCopies(_world().table, 1 << 20)
+    held = copies.copy([0, 1])
+    groups = [copies.group(held[adapter], (site,)) for adapter in (0, 1) for site in SITES]
+    floats = [
+        index.item() * width + i
+        for group, site in zip(groups, SITES * 2, strict=True)
+        for indices, width in ((group.a_indices, LANES), (group.b_indices, site.out_features))
+        for index in indices
+        for i in range(width)
+    ]
+    assert len(set(floats)) == len(floats)
+    assert copies.group(held[0], SITES[:1]) is groups[0]
+    copies.check_integrity()
+
+
+def test_a_site_in_other_company_is_refused():
+    copies = WeightCopies(_world().table, 1 << 20)
+    copy = copies.copy([0])[0]
+    copies.group(copy, SITES)
+    with pytest.raises(ValueError, match=r"site 0 comes with \(0,\), came with \(0, 1\)"):
+        copies.group(copy, SITES[:1])
 
 
 def test_an_adapter_is_copied_once_whatever_its_company_and_again_after_a_write():
