@@ -28,7 +28,7 @@ from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database, migrate
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.staging import Staging
-from services.adapter_store.uploads import Intake, Uploads
+from services.adapter_store.uploads import IdleUploads, Intake, Uploads
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,14 @@ class Store:
         self.audit_log = AuditLog(database)
         self.intake = Intake(database, blobs, staging, now)
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
+        self.idle_uploads = IdleUploads(database, staging, now)
         self.importer = Importer(database, self.uploads, self.intake, imports, max_upload_bytes)
         self.leases = Leases(database, now)
         self.garbage = Collector(
             database,
             blobs,
             now,
-            self.uploads.expire_idle,
+            self.idle_uploads.expire,
             chores=[
                 self.changes.trim_changes,
                 lambda: staging.sweep(now() - KEEP_STAGED),

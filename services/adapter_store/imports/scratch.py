@@ -85,7 +85,10 @@ class Scratches:
         """Removes what was last touched before `older_than_s` (seconds since 1970) and is not in use."""
         for lock_path in self._root.glob("*.lock"):
             directory = lock_path.with_suffix("")
-            times_s = [path.stat().st_mtime for path in (lock_path, *directory.glob("*"))]
+            try:
+                times_s = [path.stat().st_mtime for path in (lock_path, *directory.glob("*"))]
+            except FileNotFoundError:
+                continue  # it ends just now
             if max(times_s) >= older_than_s:
                 continue
             with lock_path.open("a") as lock:

@@ -137,8 +137,12 @@ class LocalStaging:
     def last_append(self, upload_id: str) -> datetime:
         """When bytes of the upload last arrived; long ago if nothing of it is staged."""
         directory = self._root / upload_id
-        times_s = [path.stat().st_mtime for path in directory.iterdir()] if directory.is_dir() else []
-        return datetime.fromtimestamp(max(times_s, default=0), UTC)
+        times_s = [0.0]
+        for path in (directory, *directory.glob("*")):
+            # A file that has been stored is gone, and says when by the directory's time.
+            with contextlib.suppress(FileNotFoundError):
+                times_s.append(path.stat().st_mtime)
+        return datetime.fromtimestamp(max(times_s), UTC)
 
     def sweep(self, older_than: datetime) -> None:
         """Nothing: what an upload leaves goes with the next start."""

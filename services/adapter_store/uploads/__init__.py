@@ -5,7 +5,8 @@ blob is made durable, the file's row says `stored`, staged bytes go; and only wh
 and valid does one commit turn the version ACTIVE. A kill between any two leaves what can be resumed.
 """
 
+from services.adapter_store.uploads.idle_uploads import IdleUploads
 from services.adapter_store.uploads.intake import FileTarget, Intake
 from services.adapter_store.uploads.uploads import Uploads
 
-__all__ = ["FileTarget", "Intake", "Uploads"]
+__all__ = ["FileTarget", "IdleUploads", "Intake", "Uploads"]

@@ -1,13 +1,9 @@
 """The life of an upload, from the version number it reserves to the version it becomes."""
 
-import contextlib
-import hashlib
-import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.adapter_store.blobs import BlobStore, corrupt
 from services.adapter_store.catalog.lookup import (
@@ -19,8 +15,7 @@ from services.adapter_store.catalog.lookup import (
 from services.adapter_store.catalog.quotas import check_version_quotas
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.adapter import Adapter
-from services.adapter_store.domain.change import ChangeKind
-from services.adapter_store.domain.fields import check_labels, check_range, check_text, quoted
+from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Refusal, Upload, UploadState
 from services.adapter_store.domain.version import (
@@ -28,15 +23,16 @@ from services.adapter_store.domain.version import (
     Lineage,
     VersionFile,
     VersionState,
-    WeightsSummary,
     adapter_key,
     not_active,
 )
 from services.adapter_store.manifest import check_files, validate
 from services.adapter_store.metadata import Database, UnitOfWork
 from services.adapter_store.staging import Staging, incomplete
+from services.adapter_store.uploads.ending import give_up, settle_version
 from services.adapter_store.uploads.intake import Intake
 from services.adapter_store.uploads.lookup import find_upload
+from services.adapter_store.uploads.request import UploadRequest
 from services.adapter_store.uploads.signed import check_signed
 from services.common.errors import Code, Reason, ServiceError, invalid_field
 from services.common.manifest_signature import Signature
@@ -44,27 +40,6 @@ from services.common.manifest_signature import Signature
 log = logging.getLogger(__name__)
 
 MAX_OPEN_UPLOADS = 16
-IDLE_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A StartUpload whose fields have been checked."""
-
-    name: AdapterName
-    files: tuple[VersionFile, ...]
-    labels: dict[str, str]
-    lineage: Lineage
-    request_id: str
-    signature: Signature | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells one request from another under the same request_id."""
-        content = [adapter_key(self.files), self.labels, asdict(self.lineage)]
-        if self.signature is not None:
-            content += [self.signature.key_id, self.signature.signature.hex()]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Uploads:
@@ -111,18 +86,13 @@ class Uploads:
         UNSUPPORTED_ADAPTER, ADAPTER_NOT_FOUND, QUOTA_EXCEEDED.
         """
         check_files(files, self._max_upload_bytes)
-        _check_lineage(lineage)
-        check_text(request_id, "request_id", max_chars=128)
-        if signature is not None:
-            check_text(signature.key_id, "signature.key_id", max_chars=63, required=True)
-            check_range(len(signature.signature), "signature.signature", low=64, high=64)
-        request = _Request(name, files, check_labels(labels), lineage, request_id, signature)
+        request = UploadRequest.checked(name, files, labels, lineage, request_id, signature)
         upload = None
         while upload is None:
             upload = self._start(request, self._stored_by_tenant(request), actor)
         return upload, self._intake.persisted_files(upload)
 
-    def _start(self, request: _Request, stored: frozenset[str], actor: Actor) -> Upload | None:
+    def _start(self, request: UploadRequest, stored: frozenset[str], actor: Actor) -> Upload | None:
         """None if what was `stored` is being deleted meanwhile: look again."""
         upload_id = uuid.uuid4().hex
         # Before the rows, so that a committed upload always has its files; `recover` drops orphans.
@@ -136,7 +106,7 @@ class Uploads:
                 # The tenant before the adapter: whoever locks both does it in this order.
                 uow.tenants.lock(request.name.tenant)
                 adapter = lock_adapter(uow, request.name)
-                upload = _known(uow, adapter, request) or self._insert(
+                upload = _started_before(uow, adapter, request) or self._insert(
                     uow, adapter, upload_id, request, stored
                 )
                 uow.commit()
@@ -161,32 +131,7 @@ class Uploads:
 
         Raises UPLOAD_NOT_FOUND, also for one that is finished.
         """
-        self._give_up(upload_id, "the upload was given up by its client", actor)
-
-    def expire_idle(self, dry_run: bool = False) -> int:
-        """Gives up the uploads without news for a day; returns how many those are, also in a dry run."""
-        before = self._now() - timedelta(seconds=IDLE_S)
-        with self._database.read() as uow:
-            found = [uow.uploads.get(upload_id) for upload_id in uow.uploads.open_ids()]
-        idle = [
-            upload
-            for upload in found
-            if upload is not None
-            and upload.create_time < before
-            and self._staging.last_append(upload.id) < before
-        ]
-        for upload in () if dry_run else idle:
-            with contextlib.suppress(ServiceError):  # it ended meanwhile
-                self._give_up(upload.id, "the upload was given up: nothing was sent for a day", STORE)
-        return len(idle)
-
-    def _give_up(self, upload_id: str, why: str, actor: Actor) -> None:
-        with self._database.write(actor) as uow:
-            upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.REFUSED, UploadState.ABORTED)
-            if uow.uploads.close(upload_id, UploadState.ABORTED):
-                _settle_version(uow, upload, VersionState.FAILED, why)
-                uow.commit()
-        self._staging.discard(upload_id)
+        give_up(self._database, self._staging, upload_id, "the upload was given up by its client", actor)
 
     def finish(self, upload_id: str, actor: Actor = STORE) -> AdapterVersion:
         """Validates the stored files and makes the version ACTIVE. Again: the same version, or refusal.
@@ -236,13 +181,13 @@ class Uploads:
             # Whoever else finished or aborted meanwhile has closed it: theirs stands.
             if uow.uploads.close(upload.id, ended, refusal):
                 if refusal is None:
-                    _settle_version(uow, upload, VersionState.ACTIVE, "", weights, base_model.digest)
+                    settle_version(uow, upload, VersionState.ACTIVE, "", weights, base_model.digest)
                 else:
-                    _settle_version(uow, upload, VersionState.FAILED, refusal.message)
+                    settle_version(uow, upload, VersionState.FAILED, refusal.message)
                 uow.commit()
         self._staging.discard(upload.id)
 
-    def _stored_by_tenant(self, request: _Request) -> frozenset[str]:
+    def _stored_by_tenant(self, request: UploadRequest) -> frozenset[str]:
         with self._database.read() as uow:
             find_adapter(uow, request.name)
             sent = [file for file in request.files if uow.uploads.tenant_has(request.name.tenant, file)]
@@ -253,7 +198,12 @@ class Uploads:
         )
 
     def _insert(
-        self, uow: UnitOfWork, adapter: Adapter, upload_id: str, request: _Request, stored: frozenset[str]
+        self,
+        uow: UnitOfWork,
+        adapter: Adapter,
+        upload_id: str,
+        request: UploadRequest,
+        stored: frozenset[str],
     ) -> Upload:
         check_version_quotas(uow, request.name.tenant, request.files)
         open_ids = uow.uploads.open_ids(adapter.id)
@@ -291,7 +241,7 @@ class Uploads:
         return find_upload(uow, upload_id, UploadState.OPEN)
 
 
-def _known(uow: UnitOfWork, adapter: Adapter, request: _Request) -> Upload | None:
+def _started_before(uow: UnitOfWork, adapter: Adapter, request: UploadRequest) -> Upload | None:
     if not request.request_id:
         return None
     known = uow.uploads.by_request(adapter.id, request.request_id)
@@ -304,34 +254,5 @@ def _known(uow: UnitOfWork, adapter: Adapter, request: _Request) -> Upload | Non
     return known
 
 
-def _settle_version(
-    uow: UnitOfWork,
-    upload: Upload,
-    state: VersionState,
-    status_message: str = "",
-    weights: WeightsSummary | None = None,
-    base_model_digest: str = "",
-) -> None:
-    moved = uow.versions.move_state(
-        upload.adapter_id,
-        upload.version,
-        VersionState.CREATING,
-        state,
-        status_message=status_message,
-        weights=weights,
-        base_model_digest=base_model_digest,
-    )
-    assert moved, "the version of an open upload is CREATING"
-    name = upload.adapter.version(upload.version)
-    uow.audit.add(upload.adapter.tenant, name, f"{state} {status_message}".strip())
-    if state is VersionState.ACTIVE:
-        uow.changes.add(ChangeKind.VERSION_ACTIVE, upload.adapter.tenant, name)
-
-
 def _missing_positions(files: tuple[VersionFile, ...], stored: frozenset[str]) -> list[int]:
     return [position for position, file in enumerate(files) if file.path not in stored]
-
-
-def _check_lineage(lineage: Lineage) -> None:
-    for field, text in asdict(lineage).items():
-        check_text(text, f"lineage.{field}", max_chars=4096 if field == "notes" else 512)

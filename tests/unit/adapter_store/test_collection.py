@@ -115,9 +115,10 @@ def test_idle_uploads_are_given_up_and_their_bytes_go(store, open_a_store, tmp_p
     upload, _ = store.uploads.start(NAME, declared(files), {}, Lineage(), "")
     send(store, upload.id, {WEIGHTS: files[WEIGHTS]})
     assert store.garbage.collect(True, 0) == Garbage()
-    store.uploads._now = store.garbage._now = lambda: LATER
-    for staged in (tmp_path / "uploads" / upload.id).iterdir():
-        os.utime(staged, (0, 0))
+    store.idle_uploads._now = store.garbage._now = lambda: LATER
+    staged = tmp_path / "uploads" / upload.id
+    for path in (staged, *staged.iterdir()):
+        os.utime(path, (0, 0))
     dry = store.garbage.collect(True, 0)
     assert (dry.expired_uploads, dry.freed_blobs) == (1, 0)
     done = store.garbage.collect(False, 0)

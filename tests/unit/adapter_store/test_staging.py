@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import os
 import threading
 from io import FileIO
 
@@ -80,6 +81,17 @@ def test_create_keeps_what_is_there_and_discard_does_not(staging):
     staging.discard("u")
     assert staging.upload_ids() == []
     assert staging.positions("u") == {}
+
+
+def test_a_file_that_was_stored_is_news_and_one_that_goes_just_now_is_no_failure(staging, tmp_path):
+    directory = tmp_path / "uploads" / "u"
+    (directory / "2").symlink_to("stored-just-now")
+    for path in (directory / "0", directory / "1", directory):
+        os.utime(path, (0, 0))
+    assert staging.last_append("u").timestamp() == 0
+    staging.discard_file("u", 0)
+    assert staging.last_append("u").timestamp() > 0
+    assert staging.last_append("nothing staged").timestamp() == 0
 
 
 def test_many_writers_never_mix_bytes(staging):
