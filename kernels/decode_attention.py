@@ -15,6 +15,7 @@ Legend: N sequences, Q query heads, G KV heads, D head dim, P splits, X pages of
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from kernels import tuning
 from kernels.attend_keys import attend_keys
+from kernels.lora_tile import let_next_start, wait_for_previous
 from kernels.operand import operand
 from kernels.paged_kv import PagedKv
 
@@ -50,8 +52,10 @@ def decode_attention_kernel(
     TILE_S: tl.constexpr,
     TILE_D: tl.constexpr,
     OPERAND: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
     """One program: one sequence, one KV head with all its query heads, one share of the keys."""
+    let_next_start(PDL)
     n = tl.program_id(0).to(tl.int64)
     g = tl.program_id(1)
     context = tl.load(context_lens_ptr + n).to(tl.int32)
@@ -66,6 +70,7 @@ def decode_attention_kernel(
     is_head = m < HEADS_A_GROUP
     row = n * (KV_HEADS * HEADS_A_GROUP) + g * HEADS_A_GROUP + m
     part = row * NUM_SPLITS + tl.program_id(2)
+    wait_for_previous(PDL)
     if first < stop:
         is_element = is_head[:, None] & (d < HEAD_DIM)[None, :]
         q = tl.load(query_ptr + row[:, None] * HEAD_DIM + d[None, :], mask=is_element, other=0.0)
@@ -120,7 +125,16 @@ def combine_splits_kernel(
     tl.store(out_ptr + row * HEAD_DIM + d, out.to(out_ptr.dtype.element_ty), mask=d < HEAD_DIM)
 
 
-def decode_attention(
+@dataclass(frozen=True, slots=True)
+class KeyShares:
+    """Attention of N sequences to each share of their keys, float32; see `kernels.attend_keys`."""
+
+    partial_NQPD: Tensor
+    tops_NQP: Tensor
+    totals_NQP: Tensor
+
+
+def attend_shares(
     query_NQD: Tensor,
     kv: PagedKv,
     layer: int,
@@ -128,24 +142,27 @@ def decode_attention(
     first_pages_N: Tensor,
     pages_X: Tensor,
     window_tokens: int | None,
-) -> Tensor:
-    """[N, Q * D] in the query's dtype; float32, bfloat16 or float16 for it and the pool.
+    *,
+    uses_pdl: bool = False,
+) -> KeyShares:
+    """The first of the two launches of `decode_attention`, with its arguments.
 
-    Integers are int32 or int64. Sequence n's pages lie in token order in pages_X from
-    first_pages_N[n] on. query_NQD and all integer tensors are contiguous.
+    With `uses_pdl` it begins before the kernel before has ended: that one has written the query and
+    this step's keys and values, and nothing else that is read here.
     """
     num_sequences, num_heads, head_dim = query_NQD.shape
     num_splits = tuning.num_key_splits(num_sequences * kv.num_kv_heads)
-    tile_d = max(16, triton.next_power_of_2(head_dim))
     heads_a_group = num_heads // kv.num_kv_heads
     shape = (num_sequences, num_heads, num_splits)
-    partial_NQPD = query_NQD.new_empty((*shape, head_dim), dtype=torch.float32)
-    tops_NQP = query_NQD.new_empty(shape, dtype=torch.float32)
-    totals_NQP = query_NQD.new_empty(shape, dtype=torch.float32)
+    shares = KeyShares(
+        query_NQD.new_empty((*shape, head_dim), dtype=torch.float32),
+        query_NQD.new_empty(shape, dtype=torch.float32),
+        query_NQD.new_empty(shape, dtype=torch.float32),
+    )
     decode_attention_kernel[(num_sequences, kv.num_kv_heads, num_splits)](
-        partial_NQPD,
-        tops_NQP,
-        totals_NQP,
+        shares.partial_NQPD,
+        shares.tops_NQP,
+        shares.totals_NQP,
         query_NQD,
         kv.pool_E,
         context_lens_N,
@@ -162,18 +179,44 @@ def decode_attention(
         NUM_SPLITS=num_splits,
         TILE_M=max(16, triton.next_power_of_2(heads_a_group)),
         TILE_S=tuning.ATTENTION_TILE_KEYS,
-        TILE_D=tile_d,
+        TILE_D=max(16, triton.next_power_of_2(head_dim)),
         OPERAND=operand(query_NQD.dtype, kv.pool_E.dtype, not isinstance(attend_keys, triton.JITFunction)),
+        PDL=uses_pdl,
+        **({"launch_pdl": True} if uses_pdl else {}),
     )
-    out_NX = query_NQD.new_empty((num_sequences, num_heads * head_dim))
+    return shares
+
+
+def combine_shares(shares: KeyShares, dtype: torch.dtype) -> Tensor:
+    """The second launch: [N, Q * D] in `dtype`."""
+    num_sequences, num_heads, num_splits, head_dim = shares.partial_NQPD.shape
+    out_NX = shares.partial_NQPD.new_empty((num_sequences, num_heads * head_dim), dtype=dtype)
     combine_splits_kernel[(num_sequences * num_heads,)](
         out_NX,
-        partial_NQPD,
-        tops_NQP,
-        totals_NQP,
+        shares.partial_NQPD,
+        shares.tops_NQP,
+        shares.totals_NQP,
         HEAD_DIM=head_dim,
         NUM_SPLITS=num_splits,
-        TILE_D=tile_d,
+        TILE_D=max(16, triton.next_power_of_2(head_dim)),
         num_warps=2,
     )
     return out_NX
+
+
+def decode_attention(
+    query_NQD: Tensor,
+    kv: PagedKv,
+    layer: int,
+    context_lens_N: Tensor,
+    first_pages_N: Tensor,
+    pages_X: Tensor,
+    window_tokens: int | None,
+) -> Tensor:
+    """[N, Q * D] in the query's dtype; float32, bfloat16 or float16 for it and the pool.
+
+    Integers are int32 or int64. Sequence n's pages lie in token order in pages_X from
+    first_pages_N[n] on. query_NQD and all integer tensors are contiguous.
+    """
+    shares = attend_shares(query_NQD, kv, layer, context_lens_N, first_pages_N, pages_X, window_tokens)
+    return combine_shares(shares, query_NQD.dtype)

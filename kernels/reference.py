@@ -38,6 +38,23 @@ class ReferenceSgmv:
         """y[t] += s A[:, token_ids[t]] B, then DoRA."""
         self._add_site(y_TN, site, segments, None, lambda t, A_RK: A_RK[:, int(token_ids_T[t])])
 
+    def shrink(self, x_TK: Tensor, site: LoraSite, segments: Segments, num_ranks: int) -> Tensor:
+        """x[t] A^T of each row, [T, num_ranks]; 0 where the row's adapter has no such rank."""
+        h_TR = torch.zeros((len(x_TK), num_ranks), dtype=self._dtype, device=x_TK.device)
+        for s, adapter in enumerate(segments.adapter_indices):
+            rows = None if adapter == BASE else self.table.rows(adapter).get(site.index)
+            if rows is not None:
+                A_RK = self._wide(torch.cat(a_tiles(self.table, site, rows)))
+                for t in range(segments.starts[s], segments.starts[s + 1]):
+                    h_TR[t, : rows.rank] = A_RK @ self._wide(x_TK[t])
+        return h_TR
+
+    def expand_(
+        self, y_TN: Tensor, h_TR: Tensor, site: LoraSite, segments: Segments, bias_N: Tensor | None
+    ) -> None:
+        """y[t] += s h[t] B, then DoRA, with h as `shrink` gives it."""
+        self._add_site(y_TN, site, segments, bias_N, lambda t, A_RK: self._wide(h_TR[t, : len(A_RK)]))
+
     def _add_site(
         self,
         y_TN: Tensor,

@@ -1,8 +1,8 @@
-"""A step's work list: the rows of each adapter cut into tiles, in device memory.
+"""A step's work list: the rows of each adapter, and base rows, cut into tiles, in device memory.
 
 Must not know weights or sites; built once a step and read by every launch of it.
 
-Legend: W tiles.
+Legend: W tiles, T rows.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,23 @@ from torch import Tensor
 
 from kernels.segments import BASE, Segments
 
-NO_WORK = -1
+NO_WORK = BASE
 TILE_FIELDS = 3
+_HEADER_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class RowTiles:
-    """tiles_W3[w] = (adapter index or NO_WORK, first row, last row + 1), int32.
+    """tiles_W3[w] = (adapter index or BASE, first row, last row + 1); everything is int32.
 
-    W depends on the numbers of rows and segments alone, not on who they belong to: the list is
-    filled up with NO_WORK. A tile has at most `tile_rows` rows.
+    W depends on the numbers of rows and segments alone, not on who they belong to: after the first
+    num_tiles_1[0] tiles the list is filled up with (NO_WORK, 0, 0). A tile has at most `tile_rows`
+    rows. row_adapters_T is each row's adapter index or BASE.
     """
 
     tiles_W3: Tensor
+    num_tiles_1: Tensor
+    row_adapters_T: Tensor
     tile_rows: int
 
 
@@ -39,11 +43,24 @@ def cut_rows(adapter_index: int, start: int, stop: int, tile_rows: int) -> list[
 
 
 def make_row_tiles(segments: Segments, tile_rows: int, device: torch.device) -> RowTiles:
-    """Cuts every segment with an adapter; base rows get no tile."""
+    """Cuts every segment; sent in one copy, each part of it aligned to 16 bytes."""
     tiles: list[tuple[int, int, int]] = []
+    owners: list[int] = []
     for s, adapter in enumerate(segments.adapter_indices):
-        if adapter != BASE:
-            tiles += cut_rows(adapter, segments.starts[s], segments.starts[s + 1], tile_rows)
+        start, stop = segments.starts[s], segments.starts[s + 1]
+        tiles += cut_rows(adapter, start, stop, tile_rows)
+        owners += [adapter] * (stop - start)
     num_tiles = max_row_tiles(segments.starts[-1], len(segments.adapter_indices), tile_rows)
-    tiles.extend([(NO_WORK, 0, 0)] * (num_tiles - len(tiles)))
-    return RowTiles(torch.tensor(tiles, dtype=torch.int32).to(device, non_blocking=True), tile_rows)
+    words = [len(tiles), *[0] * (_HEADER_WORDS - 1)]
+    for tile in (*tiles, *[(NO_WORK, 0, 0)] * (num_tiles - len(tiles))):
+        words += tile
+    tiles_end = len(words)
+    words += [0] * (-tiles_end % _HEADER_WORDS)
+    first_owner = len(words)
+    words_X = torch.tensor(words + owners, dtype=torch.int32).to(device, non_blocking=True)
+    return RowTiles(
+        tiles_W3=words_X[_HEADER_WORDS:tiles_end].view(num_tiles, TILE_FIELDS),
+        num_tiles_1=words_X[:1],
+        row_adapters_T=words_X[first_owner:],
+        tile_rows=tile_rows,
+    )

@@ -31,7 +31,7 @@ def rank_capacity(rank: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class LoraStep:
     """What the launches of one step share; `rank_capacity` is the scratch's width a site."""
 
     segments: Segments
@@ -51,14 +51,14 @@ class TritonSgmv:
         self.table = table
         self._is_interpreted = not isinstance(shrink_kernel, triton.JITFunction)
         self._groups: dict[tuple[int, ...], SiteGroup] = {}
-        self._last_step: _Step | None = None
-        self._prepared: _Step | None = None
+        self._last_step: LoraStep | None = None
+        self._prepared: LoraStep | None = None
 
     def add_(
         self, y_TN: Tensor, x_TK: Tensor, sites: Sequence[LoraSite], segments: Segments, bias_N: Tensor | None
     ) -> None:
         """See `kernels.sgmv`; the last dimension of y_TN and x_TK has stride 1."""
-        step = self._step(segments)
+        step = self.step(segments)
         if step.rank_capacity == 0:
             return
         group = self._group(sites)
@@ -67,7 +67,7 @@ class TritonSgmv:
 
     def add_embedding_(self, y_TN: Tensor, token_ids_T: Tensor, site: LoraSite, segments: Segments) -> None:
         """See `kernels.sgmv`; token_ids_T is contiguous int64 or int32."""
-        step = self._step(segments)
+        step = self.step(segments)
         if step.rank_capacity == 0:
             return
         group = self._group((site,))
@@ -88,6 +88,19 @@ class TritonSgmv:
         )
         self._expand(y_TN, h_PTR, group, step, None)
 
+    def step(self, segments: Segments) -> LoraStep:
+        """The work list of `segments`, the same until the next step or change of the table."""
+        if self._prepared is not None and self._prepared.segments is segments:
+            return self._prepared
+        step = self._last_step
+        if step is None or step.segments is not segments or step.num_writes != self.table.num_writes:
+            adapters = {index for index in segments.adapter_indices if index != BASE}
+            capacity = rank_capacity(self.table.max_live_rank(adapters))
+            tile_rows = tuning.row_tile(segments.starts[-1], len(segments.adapter_indices))
+            row_tiles = make_row_tiles(segments, tile_rows, self.table.pool_E.device)
+            step = self._last_step = LoraStep(segments, self.table.num_writes, row_tiles, capacity)
+        return step
+
     @contextmanager
     def prepared(self, segments: Segments, row_tiles: RowTiles, rank_capacity: int) -> Iterator[None]:
         """Meanwhile launches for `segments` read `row_tiles`, whatever these hold when a launch runs.
@@ -95,13 +108,13 @@ class TritonSgmv:
         For CUDA graphs: of `segments` only the identity matters. Ranks of the adapters that
         `row_tiles` will name are at most `rank_capacity`.
         """
-        self._prepared = _Step(segments, self.table.num_writes, row_tiles, rank_capacity)
+        self._prepared = LoraStep(segments, self.table.num_writes, row_tiles, rank_capacity)
         try:
             yield
         finally:
             self._prepared = None
 
-    def _shrink(self, x_TK: Tensor, group: SiteGroup, step: _Step) -> Tensor:
+    def _shrink(self, x_TK: Tensor, group: SiteGroup, step: LoraStep) -> Tensor:
         num_splits = tuning.num_shrink_splits(group.in_features)
         split_features = -(-group.in_features // num_splits)
         split_features = -(-split_features // tuning.SHRINK_TILE_K) * tuning.SHRINK_TILE_K
@@ -132,7 +145,7 @@ class TritonSgmv:
         return h_PTR
 
     def _expand(
-        self, y_TN: Tensor, h_PTR: Tensor, group: SiteGroup, step: _Step, bias_N: Tensor | None
+        self, y_TN: Tensor, h_PTR: Tensor, group: SiteGroup, step: LoraStep, bias_N: Tensor | None
     ) -> None:
         expand_kernel[(len(step.row_tiles.tiles_W3), len(group.columns_C2))](
             y_TN,
@@ -161,21 +174,9 @@ class TritonSgmv:
             OPERAND=self._operand(y_TN),
         )
 
-    def _scratch(self, num_splits: int, num_rows: int, group: SiteGroup, step: _Step) -> Tensor:
+    def _scratch(self, num_splits: int, num_rows: int, group: SiteGroup, step: LoraStep) -> Tensor:
         shape = (num_splits, num_rows, group.num_sites * step.rank_capacity)
         return torch.empty(shape, dtype=torch.float32, device=self.table.pool_E.device)
-
-    def _step(self, segments: Segments) -> _Step:
-        if self._prepared is not None and self._prepared.segments is segments:
-            return self._prepared
-        step = self._last_step
-        if step is None or step.segments is not segments or step.num_writes != self.table.num_writes:
-            adapters = {index for index in segments.adapter_indices if index != BASE}
-            capacity = rank_capacity(self.table.max_live_rank(adapters))
-            tile_rows = tuning.row_tile(segments.starts[-1], len(segments.adapter_indices))
-            row_tiles = make_row_tiles(segments, tile_rows, self.table.pool_E.device)
-            step = self._last_step = _Step(segments, self.table.num_writes, row_tiles, capacity)
-        return step
 
     def _group(self, sites: Sequence[LoraSite]) -> SiteGroup:
         key = tuple([site.index for site in sites])

@@ -3,6 +3,8 @@
 Must not know tensors.
 """
 
+from dataclasses import dataclass
+
 MAX_BAGGED_ROWS = 16
 """TorchSgmv multiplies runs of more rows as matrices: their arithmetic is worth it."""
 
@@ -63,3 +65,77 @@ def num_key_splits(num_programs: int) -> int:
     while splits > _MIN_KEY_SPLITS and splits * num_programs > _SPLIT_PROGRAMS:
         splits //= 2
     return splits
+
+
+@dataclass(frozen=True, slots=True)
+class FusedTiles:
+    """Sizes of the kernels that do LoRA arithmetic beside the pointwise work, for row tiles of one size.
+
+    What a row's sums depend on follows from widths and from the kind of step alone, never from the
+    batch. A warp reads 256 columns of 16 bits at once.
+    """
+
+    residual_columns: int
+    """Columns of one program of residual_expand, and of one sum of squares."""
+    residual_warps: int
+    shrink_split: int
+    """In features of one program of norm_shrink, and of one split; one row takes them at once."""
+    shrink_columns: int
+    """In features that it multiplies at once where a tile has more rows than one."""
+    shrink_warps: int
+    heads: int
+    """Heads of one program of rope_expand."""
+    rope_warps: int
+    silu_split: int
+    """Features of one program of silu_expand_shrink, and of one split; one row takes them at once."""
+    silu_columns: int
+    """Features that it takes at once where a tile has more rows than one."""
+    silu_warps: int
+    residual_registers: int | None = None
+    """Registers of a thread at most, so that a multiprocessor has more programs at once; None: no bound."""
+    shrink_registers: int | None = None
+    silu_registers: int | None = None
+    combine_columns: int = 512
+    """In features of one program of combine_shrink, cut to whole heads."""
+    combine_warps: int = 4
+
+
+_FUSED_DECODE = FusedTiles(
+    residual_columns=256,
+    residual_warps=4,
+    shrink_split=512,
+    shrink_columns=128,
+    shrink_warps=4,
+    heads=2,
+    rope_warps=4,
+    silu_split=512,
+    silu_columns=128,
+    silu_warps=4,
+    residual_registers=128,
+    shrink_registers=128,
+    silu_registers=168,
+)
+_FUSED_PREFILL = FusedTiles(
+    residual_columns=128,
+    residual_warps=8,
+    shrink_split=512,
+    shrink_columns=128,
+    shrink_warps=4,
+    heads=1,
+    rope_warps=8,
+    silu_split=2048,
+    silu_columns=64,
+    silu_warps=8,
+)
+
+FUSED_PROGRAMS_A_SM = 8
+"""Programs that a fused kernel launches a multiprocessor at most; they take turns in its items."""
+
+MAX_COMBINE_SHRINK_ROWS = 64
+"""Rows of a decode step up to which the kernel that combines shares of attention also shrinks: it reads A
+once a row. Above, a launch of its own reads A once a tile."""
+
+
+def fused_tiles(tile_rows: int) -> FusedTiles:
+    """For row tiles of `tile_rows` rows."""
+    return _FUSED_PREFILL if tile_rows > _DECODE_TILE_ROWS else _FUSED_DECODE

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from kernels.lora_site import TILE_ROWS
-from kernels.row_tiles import RowTiles
 from kernels.segments import BASE, make_segments
 from kernels.sgmv_triton import TritonSgmv, rank_capacity
 from services.inference.batch import Slice
 from services.inference.model.decoder import Decoder
-from services.inference.model.step_buffer import DECODE_TILE_ROWS, StepBuffer
+from services.inference.model.step_buffer import StepBuffer
 from services.inference.model.triton_attention import DecodeReads, TritonAttention
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class DecodeStep:
         reads = DecodeReads(rows.context_lens_B, rows.first_pages_B)
         attention = self._attention.step(rows.positions_B, rows.slots_B, rows.pages_X, reads)
         segments = None if capacity == NO_LORA else self._segments
-        with self._sgmv.prepared(self._segments, RowTiles(rows.tiles_W3, DECODE_TILE_ROWS), capacity):
+        with self._sgmv.prepared(self._segments, rows.row_tiles, capacity):
             logits_BV = self._decoder.decode(rows.token_ids_B, attention, segments)
         self.logits(num_rows).copy_(logits_BV)
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.row_tiles import NO_WORK, TILE_FIELDS, cut_rows
+from kernels.row_tiles import NO_WORK, TILE_FIELDS, RowTiles, cut_rows
 from kernels.segments import BASE
 from services.inference.batch import Slice
 
 NO_SLOT = -1
 DECODE_TILE_ROWS = 16
-_ROW_FIELDS = 5
+_ROW_FIELDS = 6
 _ALIGNMENT = 16
 
 
@@ -32,7 +32,7 @@ class StepViews:
     slots_B: Tensor
     context_lens_B: Tensor
     first_pages_B: Tensor
-    tiles_W3: Tensor
+    row_tiles: RowTiles
     pages_X: Tensor
 
 
@@ -48,7 +48,8 @@ class StepBuffer:
         self._page_tokens = page_tokens
         # Every field starts on 16 bytes, which the kernels are compiled for.
         self._field = -(-max_rows // _ALIGNMENT) * _ALIGNMENT
-        self._first_page_word = self._field * (_ROW_FIELDS + TILE_FIELDS)
+        self._count_word = self._field * (_ROW_FIELDS + TILE_FIELDS)
+        self._first_page_word = self._count_word + _ALIGNMENT
         num_words = self._first_page_word + max_pages
         self._device_X = torch.zeros(num_words, dtype=torch.int32, device=device)
         is_gpu = device.type == "cuda"
@@ -61,7 +62,8 @@ class StepBuffer:
     def views(self, num_rows: int) -> StepViews:
         """The first `num_rows` rows, and as many row tiles."""
         fields = self._device_X[: self._field * _ROW_FIELDS].view(_ROW_FIELDS, self._field)
-        token_ids_B, positions_B, slots_B, context_lens_B, first_pages_B = fields[:, :num_rows].unbind(0)
+        parts = fields[:, :num_rows].unbind(0)
+        token_ids_B, positions_B, slots_B, context_lens_B, first_pages_B, adapters_B = parts
         tiles = self._device_X[self._field * _ROW_FIELDS :][: TILE_FIELDS * num_rows]
         return StepViews(
             token_ids_B=token_ids_B,
@@ -69,7 +71,12 @@ class StepBuffer:
             slots_B=slots_B,
             context_lens_B=context_lens_B,
             first_pages_B=first_pages_B,
-            tiles_W3=tiles.view(num_rows, TILE_FIELDS),
+            row_tiles=RowTiles(
+                tiles_W3=tiles.view(num_rows, TILE_FIELDS),
+                num_tiles_1=self._device_X[self._count_word : self._count_word + 1],
+                row_adapters_T=adapters_B,
+                tile_rows=DECODE_TILE_ROWS,
+            ),
             pages_X=self._device_X[self._first_page_word :],
         )
 
@@ -95,12 +102,15 @@ class StepBuffer:
         fields = self._words[: self._field * _ROW_FIELDS].reshape(_ROW_FIELDS, self._field)
         fields[:, count:num_rows] = 0
         fields[2, count:num_rows] = NO_SLOT
+        fields[5, count:num_rows] = BASE
         fields[0, :count] = [part.token_ids[0] for part in slices]
         fields[1, :count] = positions
         fields[2, :count] = slots
         fields[3, :count] = fields[1, :count] + 1
         fields[4, :count] = first_pages
+        fields[5, :count] = [part.adapter_index for part in slices]
         tiles = _row_tiles(slices)
+        self._words[self._count_word] = len(tiles)
         tiles += [(NO_WORK, 0, 0)] * (num_rows - len(tiles))
         first = self._field * _ROW_FIELDS
         self._words[first : first + TILE_FIELDS * num_rows].reshape(num_rows, TILE_FIELDS)[:] = tiles
@@ -114,7 +124,6 @@ def _row_tiles(slices: Sequence[Slice]) -> list[tuple[int, int, int]]:
     first = 0
     for row, part in enumerate(slices):
         if row + 1 == len(slices) or slices[row + 1].adapter_index != part.adapter_index:
-            if part.adapter_index != BASE:
-                tiles += cut_rows(part.adapter_index, first, row + 1, DECODE_TILE_ROWS)
+            tiles += cut_rows(part.adapter_index, first, row + 1, DECODE_TILE_ROWS)
             first = row + 1
     return tiles

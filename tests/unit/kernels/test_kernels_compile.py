@@ -11,23 +11,30 @@ from pathlib import Path
 
 import pytest
 
-_PROGRAM = """
+_CHECK = """
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from kernels.activation import silu_mul_kernel
+from kernels.combine_shrink import combine_shrink_kernel
 from kernels.decode_attention import combine_splits_kernel, decode_attention_kernel
 from kernels.expand import expand_kernel
 from kernels.norm import rms_norm_kernel
+from kernels.norm_shrink import norm_shrink_kernel
 from kernels.prefill_attention import prefill_attention_kernel
+from kernels.residual_expand import residual_expand_kernel
+from kernels.rope_expand import rope_expand_kernel
 from kernels.rope_kv_write import rope_kv_write_kernel
 from kernels.shrink import shrink_embedding_kernel, shrink_kernel
+from kernels.silu_expand_shrink import silu_expand_shrink_kernel
+from kernels.tuning import fused_tiles
 
-def check(kernel, dtype, **constants):
+def check(kernel, dtype, options=None, **constants):
     data = ("x_ptr", "pool_ptr", "y_ptr", "bias_ptr", "out_ptr", "query_ptr", "qkv_ptr", "q_norm_ptr",
-            "k_norm_ptr", "residual_ptr", "delta_ptr", "weight_ptr")
-    floats = ("h_ptr", "scales_ptr", "partial_ptr", "tops_ptr", "totals_ptr", "cos_ptr", "sin_ptr")
+            "k_norm_ptr", "residual_ptr", "delta_ptr", "weight_ptr", "hidden_ptr", "kv_ptr")
+    floats = ("h_ptr", "scales_ptr", "partial_ptr", "tops_ptr", "totals_ptr", "cos_ptr", "sin_ptr",
+              "sums_ptr", "next_h_ptr")
     special = {"offsets_ptr": "*i64", "dora_offsets_ptr": "*i64", "token_ids_ptr": "*i64", "scale": "fp32",
                "eps": "fp32", **dict.fromkeys(floats, "*fp32")}
     signature = {}
@@ -36,8 +43,44 @@ def check(kernel, dtype, **constants):
         kind = "constexpr" if name in constants else f"*{dtype}" if name in data else special.get(name, kind)
         signature[name] = kind
     values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-    assert "cubin" in compile(ASTSource(kernel, signature, values), target=GPUTarget("cuda", 90, 32)).asm
+    # Pointers, as torch allocates them, start on 16 bytes.
+    pointers = [(i,) for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")]
+    aligned = {pointer: [["tt.divisibility", 16]] for pointer in pointers}
+    source = ASTSource(kernel, signature, values, aligned if options else None)
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert "cubin" in compiled.asm
+    # A kernel that follows another at once must wait for it.
+    assert ("griddepcontrol.wait" in compiled.asm["ptx"]) == bool(constants.get("PDL"))
 
+"""
+
+_FUSED = """
+def check_fused(dtype, operand, align, is_whole, pdl, flag):
+    rows = dict(TILE_R=16, IS_WHOLE=is_whole, ALIGN=align, PDL=pdl)
+    for tile_rows in (16, 64):
+        tiles = fused_tiles(tile_rows)
+        shared = dict(TILE_M=tile_rows, OPERAND=operand, **rows)
+        def options(warps, registers=None):
+            return dict(num_warps=warps, num_stages=1, launch_pdl=pdl, maxnreg=registers)
+        splits = dict(NUM_SPLITS=7, TILE_P=8)
+        check(residual_expand_kernel, dtype, options(tiles.residual_warps, tiles.residual_registers),
+              HAS_Y=flag, TILE_N=tiles.residual_columns, **splits, **shared)
+        check(norm_shrink_kernel, dtype, options(tiles.shrink_warps, tiles.shrink_registers),
+              HAS_NORM=flag, GROUP_SITES=3, NUM_SUMS=9,
+              TILE_C=16, SPLIT_K=tiles.shrink_split, TILE_K=tiles.shrink_columns, **shared)
+        check(rope_expand_kernel, dtype, options(tiles.rope_warps), QUERY_HEADS=32, KV_HEADS=8, HEAD_DIM=128,
+              PAGE_TOKENS=16, HAS_NORM=flag, HAS_BIAS=flag, HEADS=tiles.heads, TILE_I=64, **splits, **shared)
+        check(silu_expand_shrink_kernel, dtype, options(tiles.silu_warps, tiles.silu_registers),
+              SPLIT_F=tiles.silu_split, HAS_ONE_ROW_PATH=tile_rows == 16, TILE_F=tiles.silu_columns, **splits,
+              **shared)
+    check(combine_shrink_kernel, dtype, options(tiles.combine_warps), QUERY_HEADS=32, HEAD_DIM=128,
+          NUM_SHARES=4, HEADS=4, TILE_D=128, **rows)
+
+check_fused("fp32", tl.float32, 1, False, False, False)
+check_fused("bf16", tl.bfloat16, 8, True, True, True)
+"""
+
+_SEPARATE = """
 for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8)):
     tiles = dict(TILE_M=16, TILE_R=16, ALIGN=align, OPERAND=operand, RANKS=32)
     check(shrink_kernel, dtype, TILE_K=128, **tiles)
@@ -46,7 +89,8 @@ for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8))
     heads = dict(HEADS_A_GROUP=4, KV_HEADS=8, HEAD_DIM=128, PAGE_TOKENS=16)
     attention = dict(TILE_S=64, TILE_D=128, OPERAND=operand, **heads)
     window = 0 if dtype == "fp32" else 100
-    check(decode_attention_kernel, dtype, WINDOW=window, NUM_SPLITS=4, TILE_M=16, **attention)
+    pdl = dtype == "bf16"
+    check(decode_attention_kernel, dtype, WINDOW=window, NUM_SPLITS=4, TILE_M=16, PDL=pdl, **attention)
     check(prefill_attention_kernel, dtype, WINDOW=window, TILE_M=64, **attention)
     check(combine_splits_kernel, dtype, HEAD_DIM=128, NUM_SPLITS=4, TILE_D=128)
     check(silu_mul_kernel, dtype, TILE_F=1024)
@@ -59,17 +103,18 @@ for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8))
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="Triton is built for Linux on x86-64"
 )
-def test_every_kernel_compiles_for_sm_90(tmp_path: Path):
+@pytest.mark.parametrize("program", [_SEPARATE, _FUSED], ids=["separate", "fused"])
+def test_every_kernel_compiles_for_sm_90(tmp_path: Path, program: str):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     root = Path(__file__).parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", _CHECK + program],
         cwd=root,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,9 @@ def test_rows_are_where_the_slices_say() -> None:
     assert views.context_lens_B.tolist() == [6, 1, 12]
     assert views.first_pages_B.tolist() == [0, 2, 3]
     assert views.pages_X[:6].tolist() == [30, 9, 4, 1, 2, 3]
-    assert views.tiles_W3.tolist() == [[2, 1, 3], [NO_WORK, 0, 0], [NO_WORK, 0, 0]]
+    assert views.row_tiles.tiles_W3.tolist() == [[BASE, 0, 1], [2, 1, 3], [NO_WORK, 0, 0]]
+    assert views.row_tiles.num_tiles_1.tolist() == [2]
+    assert views.row_tiles.row_adapters_T.tolist() == [BASE, 2, 2]
 
 
 def test_padding_after_a_larger_step_reads_and_writes_nothing() -> None:
@@ -38,7 +40,9 @@ def test_padding_after_a_larger_step_reads_and_writes_nothing() -> None:
     assert views.context_lens_B.tolist() == [3] + [0] * 7
     assert views.slots_B.tolist() == [7 * PAGE_TOKENS + 2] + [NO_SLOT] * 7
     assert views.token_ids_B.tolist() == [6] + [0] * 7
-    assert views.tiles_W3.tolist() == [[1, 0, 1]] + [[NO_WORK, 0, 0]] * 7
+    assert views.row_tiles.tiles_W3.tolist() == [[1, 0, 1]] + [[NO_WORK, 0, 0]] * 7
+    assert views.row_tiles.num_tiles_1.tolist() == [1]
+    assert views.row_tiles.row_adapters_T.tolist() == [1] + [BASE] * 7
 
 
 @pytest.mark.parametrize("counts", [[40], [1] * 40, [17, 1, 16, 6]])
@@ -46,7 +50,7 @@ def test_tiles_cover_every_adapter_s_rows_and_fit(counts: list[int]) -> None:
     rows = [_row(1, 0, [0], adapter) for adapter, count in enumerate(counts) for _ in range(count)]
     buffer = _buffer()
     buffer.fill(rows, len(rows))
-    tiles = [tile for tile in buffer.views(len(rows)).tiles_W3.tolist() if tile[0] != NO_WORK]
+    tiles = [tile for tile in buffer.views(len(rows)).row_tiles.tiles_W3.tolist() if tile[0] != NO_WORK]
     covered = [(adapter, row) for adapter, start, stop in tiles for row in range(start, stop)]
     assert covered == [(part.adapter_index, row) for row, part in enumerate(rows)]
     assert all(stop - start <= 16 for _, start, stop in tiles)
@@ -56,5 +60,11 @@ def test_tiles_cover_every_adapter_s_rows_and_fit(counts: list[int]) -> None:
 def test_every_field_starts_on_sixteen_bytes(max_rows: int) -> None:
     views = _buffer(max_rows).views(1)
     base = views.token_ids_B.data_ptr()
-    for tensor in (views.positions_B, views.slots_B, views.tiles_W3, views.pages_X):
+    for tensor in (
+        views.positions_B,
+        views.slots_B,
+        views.row_tiles.tiles_W3,
+        views.row_tiles.num_tiles_1,
+        views.pages_X,
+    ):
         assert (tensor.data_ptr() - base) % 16 == 0

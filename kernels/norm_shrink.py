@@ -1,0 +1,294 @@
+"""Triton kernel: RMS norm of rows whose sums of squares are known, and A of the sites that read the result.
+
+Must not know B, scales or who wrote the sums. Runs on CUDA, or under Triton's interpreter.
+
+Semantics, for row t of adapter a, site g of those that share the input, split p of the K in features:
+
+    x[t, k]       = hidden[t, k] / sqrt(sum over c of sums[t, c] / K + eps) * weight[k]    rounded once
+    h[p, t, g, r] = sum over k in split p of x[t, k] * A[a, g][r, k]                       r < rank(a, g)
+
+Without a norm x is the input as it is. Every row of the work list gets its x, base rows too; nothing is
+written at ranks past the adapter's own. Splits depend on K alone, so a row's sums do not depend on the
+rest of the batch.
+
+Legend: T rows, K in features, C column tiles that have a sum each, P splits, G sites.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
+from kernels.lora_site import LoraSite
+from kernels.lora_tile import (
+    let_next_start,
+    rank_rows,
+    row_shrink,
+    site_rank,
+    tile_shrink,
+    wait_for_previous,
+)
+from kernels.row_tiles import TILE_FIELDS
+
+_TILE_FIELDS = tl.constexpr(TILE_FIELDS)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _norm_shrink_row(
+    x_ptr: tl.tensor,
+    h_ptr: tl.tensor,
+    hidden_ptr: tl.tensor,
+    sums_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    pool_ptr: tl.tensor,
+    table: tl.tuple,
+    adapter: tl.tensor,
+    row: tl.tensor,
+    g: tl.tensor,
+    p: tl.tensor,
+    first_site: tl.tensor,
+    width: tl.tensor,
+    eps: tl.tensor,
+    stride_h_rank: tl.tensor,
+    stride_h_row: tl.tensor,
+    ranks: tl.tensor,
+    tile_rows: tl.tensor,
+    HAS_NORM: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
+    TILE_C: tl.constexpr,
+    SPLIT_K: tl.constexpr,
+    TILE_R: tl.constexpr,
+    IS_WHOLE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    PDL: tl.constexpr,
+) -> None:
+    site = first_site + g
+    t = row.to(tl.int64)
+    k = p * SPLIT_K + tl.arange(0, SPLIT_K)
+    is_k = k < width
+    rank = site_rank(table, adapter, site)
+    a = rank_rows(
+        pool_ptr, table, adapter, site, 0, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE, ALIGN,
+    )  # fmt: skip
+    if HAS_NORM:
+        weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
+    wait_for_previous(PDL)
+    x = tl.load(hidden_ptr + t * width + k, mask=is_k, other=0.0)
+    if HAS_NORM:
+        c = tl.arange(0, TILE_C)
+        sums = tl.load(sums_ptr + t * NUM_SUMS + c, mask=c < NUM_SUMS, other=0.0)
+        scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
+        x = (x.to(tl.float32) * scale * weight).to(x_ptr.dtype.element_ty)
+        if g == 0:
+            tl.store(x_ptr + t * width + k, x, mask=is_k)
+    r = tl.arange(0, TILE_R)
+    h_ptrs = h_ptr + t * stride_h_row + (g * ranks + r) * stride_h_rank + p
+    tl.store(h_ptrs, row_shrink(x, a), mask=r < rank)
+    for first_rank in range(TILE_R, rank, TILE_R):
+        a = rank_rows(
+            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R,
+            IS_WHOLE, ALIGN,
+        )  # fmt: skip
+        tl.store(h_ptrs + first_rank * stride_h_rank, row_shrink(x, a), mask=first_rank + r < rank)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _norm_shrink_tile(
+    x_ptr: tl.tensor,
+    h_ptr: tl.tensor,
+    hidden_ptr: tl.tensor,
+    sums_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    pool_ptr: tl.tensor,
+    table: tl.tuple,
+    adapter: tl.tensor,
+    start: tl.tensor,
+    stop: tl.tensor,
+    g: tl.tensor,
+    p: tl.tensor,
+    first_site: tl.tensor,
+    width: tl.tensor,
+    eps: tl.tensor,
+    stride_h_rank: tl.tensor,
+    stride_h_row: tl.tensor,
+    ranks: tl.tensor,
+    tile_rows: tl.tensor,
+    HAS_NORM: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
+    TILE_C: tl.constexpr,
+    SPLIT_K: tl.constexpr,
+    TILE_M: tl.constexpr,
+    TILE_K: tl.constexpr,
+    TILE_R: tl.constexpr,
+    IS_WHOLE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERAND: tl.constexpr,
+    PDL: tl.constexpr,
+) -> None:
+    site = first_site + g
+    t = start + tl.arange(0, TILE_M).to(tl.int64)
+    is_row = t < stop
+    rank = site_rank(table, adapter, site)
+    wait_for_previous(PDL)
+    scale = tl.full((TILE_M,), 1.0, tl.float32)
+    if HAS_NORM:
+        c = tl.arange(0, TILE_C)
+        is_sum = is_row[:, None] & (c < NUM_SUMS)[None, :]
+        sums = tl.load(sums_ptr + t[:, None] * NUM_SUMS + c[None, :], mask=is_sum, other=0.0)
+        scale = tl.rsqrt(tl.sum(sums, 1) / width + eps)
+    r = tl.arange(0, TILE_R)
+    h_ptrs = h_ptr + t[:, None] * stride_h_row + ((g * ranks + r) * stride_h_rank)[None, :] + p
+    # At least once, since x is wanted of base rows too.
+    for first_rank in range(0, tl.maximum(rank, 1), TILE_R):
+        h = tl.full((TILE_M, TILE_R), 0.0, tl.float32)
+        for first in range(0, SPLIT_K, TILE_K):
+            k = p * SPLIT_K + first + tl.arange(0, TILE_K)
+            is_k = k < width
+            a = rank_rows(
+                pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R,
+                IS_WHOLE, ALIGN,
+            )  # fmt: skip
+            at = t[:, None] * width + k[None, :]
+            is_element = is_row[:, None] & is_k[None, :]
+            x = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
+            if HAS_NORM:
+                weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
+                x = (x.to(tl.float32) * scale[:, None] * weight[None, :]).to(x_ptr.dtype.element_ty)
+                if g + first_rank == 0:
+                    tl.store(x_ptr + at, x, mask=is_element)
+            h += tile_shrink(x, a, OPERAND)
+        tl.store(
+            h_ptrs + first_rank * stride_h_rank, h, mask=is_row[:, None] & (first_rank + r < rank)[None, :]
+        )
+
+
+@triton.jit(do_not_specialize=["first_site"])  # type: ignore[untyped-decorator]
+def norm_shrink_kernel(
+    x_ptr: tl.tensor,  # (T, K), written if HAS_NORM
+    h_ptr: tl.tensor,  # (T, G * ranks, P) float32
+    hidden_ptr: tl.tensor,  # (T, K)
+    sums_ptr: tl.tensor,  # (T, C) float32, read if HAS_NORM, as are weight_ptr and eps
+    weight_ptr: tl.tensor,  # (K,)
+    pool_ptr: tl.tensor,
+    row_tiles_ptr: tl.tensor,  # (W, 3)
+    num_tiles_ptr: tl.tensor,  # (1,)
+    ranks_ptr: tl.tensor,  # (A, num_sites)
+    scales_ptr: tl.tensor,  # (A, num_sites) float32
+    offsets_ptr: tl.tensor,  # (A, num_sites, 2, max_tiles) int64
+    dora_offsets_ptr: tl.tensor,  # (A, num_sites) int64
+    num_sites: tl.tensor,
+    max_tiles: tl.tensor,
+    first_site: tl.tensor,  # the G sites have consecutive indices
+    width: tl.tensor,
+    eps: tl.tensor,
+    stride_h_rank: tl.tensor,
+    stride_h_row: tl.tensor,
+    ranks: tl.tensor,
+    tile_rows: tl.tensor,
+    HAS_NORM: tl.constexpr,
+    GROUP_SITES: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
+    TILE_C: tl.constexpr,
+    SPLIT_K: tl.constexpr,
+    TILE_M: tl.constexpr,
+    TILE_K: tl.constexpr,
+    TILE_R: tl.constexpr,
+    IS_WHOLE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERAND: tl.constexpr,
+    PDL: tl.constexpr,
+) -> None:
+    """Programs take turns in the items: a row tile, a split of K and a site each."""
+    let_next_start(PDL)
+    table = (ranks_ptr, scales_ptr, offsets_ptr, dora_offsets_ptr, num_sites, max_tiles)
+    num_parts = tl.cdiv(width, SPLIT_K) * GROUP_SITES
+    num_items = tl.load(num_tiles_ptr) * num_parts
+    for item in range(tl.program_id(0), num_items, tl.num_programs(0)):
+        tile_ptr = row_tiles_ptr + item // num_parts * _TILE_FIELDS
+        p = item % num_parts // GROUP_SITES
+        g = item % GROUP_SITES
+        adapter = tl.load(tile_ptr).to(tl.int64)
+        start = tl.load(tile_ptr + 1)
+        stop = tl.load(tile_ptr + 2)
+        if stop - start == 1:
+            _norm_shrink_row(
+                x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, g, p,
+                first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, NUM_SUMS,
+                TILE_C, SPLIT_K, TILE_R, IS_WHOLE, ALIGN, PDL,
+            )  # fmt: skip
+        else:
+            _norm_shrink_tile(
+                x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, stop, g,
+                p, first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM,
+                NUM_SUMS, TILE_C, SPLIT_K, TILE_M, TILE_K, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+            )  # fmt: skip
+    # A program without work waits too.
+    wait_for_previous(PDL)
+
+
+def norm_shrink(
+    launch: LoraLaunch,
+    hidden_TK: Tensor,
+    sums_TC: Tensor,
+    weight_K: Tensor,
+    eps: float,
+    sites: Sequence[LoraSite],
+) -> tuple[Tensor, Shrunk]:
+    """The norm x of hidden_TK, [T, K] in its dtype, and h of `sites`.
+
+    The sites read x and have consecutive indices. float32, bfloat16 or float16, contiguous.
+    """
+    x_TK = torch.empty_like(hidden_TK)
+    return x_TK, _launch(launch, x_TK, hidden_TK, sums_TC, weight_K, eps, sites)
+
+
+def shrink(launch: LoraLaunch, x_TK: Tensor, site: LoraSite) -> Shrunk:
+    """h of `site`, which reads x_TK."""
+    return _launch(launch, x_TK, x_TK, None, x_TK, 0.0, (site,))
+
+
+def _launch(
+    launch: LoraLaunch,
+    x_TK: Tensor,
+    hidden_TK: Tensor,
+    sums_TC: Tensor | None,
+    weight_K: Tensor,
+    eps: float,
+    sites: Sequence[LoraSite],
+) -> Shrunk:
+    num_rows, width = hidden_TK.shape
+    table, tiles, row_tiles = launch.table, launch.tiles, launch.row_tiles
+    num_splits = triton.cdiv(width, tiles.shrink_split)
+    num_sums = 1 if sums_TC is None else sums_TC.shape[1]
+    shrunk = launch.scratch(num_splits, num_rows, len(sites))
+    norm_shrink_kernel[launch.grid(num_splits * len(sites))](
+        x_TK,
+        shrunk.h_TXP,
+        hidden_TK,
+        shrunk.h_TXP if sums_TC is None else sums_TC,
+        weight_K,
+        table.pool_E,
+        row_tiles.tiles_W3,
+        row_tiles.num_tiles_1,
+        *launch.table_arguments(),
+        sites[0].index,
+        width,
+        eps,
+        shrunk.h_TXP.stride(1),
+        shrunk.h_TXP.stride(0),
+        launch.rank_capacity,
+        table.a_rows[sites[0].index],
+        HAS_NORM=sums_TC is not None,
+        GROUP_SITES=len(sites),
+        NUM_SUMS=num_sums,
+        TILE_C=power_of_two(num_sums),
+        SPLIT_K=tiles.shrink_split,
+        TILE_M=row_tiles.tile_rows,
+        TILE_K=tiles.shrink_columns,
+        **launch.constants(sites, x_TK),
+        **launch.options(tiles.shrink_warps, tiles.shrink_registers),
+    )
+    return shrunk
