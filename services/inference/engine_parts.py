@@ -26,6 +26,7 @@ from services.inference.batch import Slice
 from services.inference.engine import Engine, Runner
 from services.inference.kv_cache import KvCache
 from services.inference.messages import Ready
+from services.inference.model.choose import make_fused_layers
 from services.inference.model.config import ModelConfig, read_config
 from services.inference.model.decoder import Decoder
 from services.inference.model.forward import Forward, make_forward
@@ -93,7 +94,9 @@ def build_engine(
         max_rank=settings.max_rank,
         page_elements=shape.page_elements,
     )
-    decoder = Decoder(config, weights, pool_E, shape.page_tokens, make_sgmv(table))
+    sgmv = make_sgmv(table)
+    fused = make_fused_layers(config, weights, sgmv, settings.lora_kernels)
+    decoder = Decoder(config, weights, pool_E, shape.page_tokens, sgmv, fused=fused)
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:
         context_tokens = min(context_tokens, settings.max_context_tokens)

@@ -1,14 +1,16 @@
-"""Chooses who attends and who does the arithmetic between matmuls on a device.
+"""Chooses who attends, who does the arithmetic between matmuls and who runs layers with adapters on a device.
 
-Must not know layers or LoRA.
+Must not know how any of them does it.
 """
 
 import torch
 from torch import Tensor
 
 from kernels.paged_kv import PagedKv
+from kernels.sgmv import Sgmv
 from services.inference.model.attention import Attention
 from services.inference.model.config import ModelConfig
+from services.inference.model.fused_layers import FusedLayers
 from services.inference.model.head_norms import head_norms
 from services.inference.model.kv_pages import KvPages
 from services.inference.model.pointwise import Pointwise, TorchPointwise
@@ -38,3 +40,17 @@ def make_pointwise(pool_E: Tensor) -> Pointwise:
 
         return TritonPointwise()
     return TorchPointwise()
+
+
+def make_fused_layers(
+    config: ModelConfig, weights: Weights, sgmv: Sgmv, lora_kernels: str
+) -> FusedLayers | None:
+    """None for "separate" kernels; else a CUDA device's, which "fused_serial" never starts early."""
+    if lora_kernels == "separate":
+        return None
+    from kernels.fused_lora import make_fused_lora
+    from kernels.sgmv_triton import TritonSgmv
+    from services.inference.model.triton_layers import TritonLayers
+
+    assert isinstance(sgmv, TritonSgmv), "settings allow fused kernels on a CUDA device alone"
+    return TritonLayers(config, weights, make_fused_lora(sgmv, may_use_pdl=lora_kernels == "fused"))

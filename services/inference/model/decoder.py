@@ -15,23 +15,31 @@ from services.inference.batch import Batch
 from services.inference.model.attention import Attention, AttentionStep
 from services.inference.model.choose import make_attention, make_pointwise
 from services.inference.model.config import ModelConfig
+from services.inference.model.fused_layers import FusedLayers
 from services.inference.model.layer import DecoderLayer
 from services.inference.model.linear import LoraLinear
-from services.inference.model.sites import lora_sites
+from services.inference.model.sites import SITES_A_LAYER, lora_sites
 from services.inference.model.weights import Weights
-
-SITES_A_LAYER = 7
 
 
 class Decoder:
     """The base model with LoRA deltas by `sgmv` and keys and values in the pool.
 
     With tied embeddings, embed_tokens and lm_head share the base weight but stay two sites: a delta
-    at one does not touch the other, as in PEFT.
+    at one does not touch the other, as in PEFT. Steps with adapters run through `fused` layers where
+    there are some; `attention` None is what fits the device.
     """
 
     def __init__(
-        self, config: ModelConfig, weights: Weights, pool_E: Tensor, page_tokens: int, sgmv: Sgmv
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        pool_E: Tensor,
+        page_tokens: int,
+        sgmv: Sgmv,
+        *,
+        fused: FusedLayers | None = None,
+        attention: Attention | None = None,
     ) -> None:
         embed_VH = weights.embed_VH
         if pool_E.dtype != embed_VH.dtype or pool_E.device != embed_VH.device:
@@ -45,7 +53,8 @@ class Decoder:
         self._sites = lora_sites(config)
         self._embed_site = self._sites[-2]
         self._lm_head = LoraLinear(weights.lm_head_VH, None, self._sites[-1:], sgmv)
-        self._attention = make_attention(config, weights, pool_E, page_tokens)
+        self._attention = attention or make_attention(config, weights, pool_E, page_tokens)
+        self._fused = fused
         self._pointwise = make_pointwise(pool_E)
         self._layers = tuple(
             DecoderLayer(index, config, layer, self._layer_sites(index), sgmv, self._pointwise)
@@ -62,7 +71,7 @@ class Decoder:
         sample_segments = batch.sample_segments if batch.sample_segments.has_adapters else None
         hidden_TH, delta_TH = self._layers_output(batch.token_ids_T, self._attention.begin(batch), segments)
         sampled_MH = hidden_TH.index_select(0, batch.sample_rows_M)
-        left_MH = delta_TH.index_select(0, batch.sample_rows_M)
+        left_MH = None if delta_TH is None else delta_TH.index_select(0, batch.sample_rows_M)
         return self._logits(sampled_MH, left_MH, sample_segments).float()
 
     def decode(self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None) -> Tensor:
@@ -106,17 +115,19 @@ class Decoder:
 
     def _layers_output(
         self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None
-    ) -> tuple[Tensor, Tensor]:
-        """The residual stream, and what the last layer left to be added to it."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The residual stream, and what the last layer left to be added to it, if anything."""
         hidden_TH = F.embedding(token_ids_T, self._weights.embed_VH)
         if segments is not None:
             self._sgmv.add_embedding_(hidden_TH, token_ids_T, self._embed_site, segments)
+        if segments is not None and self._fused is not None:
+            self._fused.forward_(hidden_TH, attention, segments)
+            return hidden_TH, None
         delta_TH: Tensor | None = None
         for layer in self._layers:
             delta_TH = layer.forward_(hidden_TH, delta_TH, attention, segments)
-        assert delta_TH is not None, "a model has layers"
         return hidden_TH, delta_TH
 
-    def _logits(self, hidden_MH: Tensor, delta_MH: Tensor, segments: Segments | None) -> Tensor:
+    def _logits(self, hidden_MH: Tensor, delta_MH: Tensor | None, segments: Segments | None) -> Tensor:
         norm_H, eps = self._weights.norm_H, self._config.norm_eps
         return self._lm_head(self._pointwise.add_norm_(hidden_MH, delta_MH, norm_H, eps), segments)

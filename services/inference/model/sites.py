@@ -8,6 +8,7 @@ from services.inference.model.config import ModelConfig
 
 EMBED_TOKENS = "embed_tokens"
 LM_HEAD = "lm_head"
+SITES_A_LAYER = 7
 
 
 def lora_sites(config: ModelConfig) -> tuple[LoraSite, ...]:

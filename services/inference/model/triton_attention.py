@@ -11,9 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from kernels.decode_attention import decode_attention
+from kernels.decode_attention import KeyShares, attend_shares, decode_attention
 from kernels.paged_kv import PagedKv
 from kernels.prefill_attention import prefill_attention, query_tiles, tile_tokens
+from kernels.rope_expand import HeadTurn
 from kernels.rope_kv_write import rope_kv_write
 from services.inference.batch import Batch
 from services.inference.model.config import ModelConfig
@@ -99,20 +100,46 @@ class TritonAttentionStep:
 
     def attend(self, layer: int, qkv_TX: Tensor) -> Tensor:
         """As AttentionStep.attend."""
-        norms = self._norms[layer]
+        turn = self.head_turn(layer)
         query_TQD = rope_kv_write(
-            qkv_TX,
-            self._rotation.cos_T1D,
-            self._rotation.sin_T1D,
-            self._slots_T,
-            self._kv,
-            layer,
-            None if norms is None else (norms.query_D, norms.key_D),
-            self._config.norm_eps,
+            qkv_TX, turn.cos_TD, turn.sin_TD, turn.slots_T, turn.kv, layer, turn.norms, turn.eps
         )
+        return self.read(layer, query_TQD)
+
+    def head_turn(self, layer: int) -> HeadTurn:
+        """How the layer's heads are normed and turned, and where keys and values go."""
+        norms = self._norms[layer]
+        return HeadTurn(
+            cos_TD=self._rotation.cos_T1D,
+            sin_TD=self._rotation.sin_T1D,
+            slots_T=self._slots_T,
+            kv=self._kv,
+            layer=layer,
+            norms=None if norms is None else (norms.query_D, norms.key_D),
+            eps=self._config.norm_eps,
+        )
+
+    def read(self, layer: int, query_TQD: Tensor) -> Tensor:
+        """Attention [T, Q * D] of turned queries to keys and values that are in their pages."""
         window, reads = self._config.window_tokens(layer), self._reads
         if isinstance(reads, ChunkReads):
             return prefill_attention(query_TQD, self._kv, layer, reads.tiles_W4, self._pages, window)
         return decode_attention(
             query_TQD, self._kv, layer, reads.context_lens_N, reads.first_pages_N, self._pages, window
+        )
+
+    def read_shares(self, layer: int, query_TQD: Tensor, *, uses_pdl: bool) -> KeyShares | None:
+        """The same by shares of the keys, not put together; None for chunks, which are not cut so."""
+        window, reads = self._config.window_tokens(layer), self._reads
+        if isinstance(reads, ChunkReads):
+            return None
+        return attend_shares(
+            query_TQD,
+            self._kv,
+            layer,
+            reads.context_lens_N,
+            reads.first_pages_N,
+            self._pages,
+            window,
+            uses_pdl=uses_pdl,
         )

@@ -38,14 +38,17 @@ class DecodeWorld:
         ]
         self.paged.step([(stream, 3 + 2 * index) for index, stream in enumerate(self.streams)])
 
-    def check_step(self, run: Run, streams: Sequence[Stream]) -> Tensor:
-        """One token of each; the logits."""
-        slices = self.paged.slices([(stream, 1) for stream in streams])
+    def check_step(
+        self, run: Run, streams: Sequence[Stream], num_tokens: Sequence[int] | None = None
+    ) -> Tensor:
+        """One token of each, or `num_tokens`; the logits of the last."""
+        counts = num_tokens or [1] * len(streams)
+        slices = self.paged.slices(list(zip(streams, counts, strict=True)))
         expected = self.paged.decoder.forward(make_batch(slices, PAGE_TOKENS, self.paged.device))
         found = run(slices).clone()
         torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING)
-        for stream in streams:
-            stream.num_computed += 1
+        for stream, count in zip(streams, counts, strict=True):
+            stream.num_computed += count
         return found
 
     def check_reload(self, run: Run) -> None:

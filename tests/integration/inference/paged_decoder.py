@@ -16,6 +16,7 @@ from services.inference.adapters.host_arena import HostArena
 from services.inference.adapters.packing import pack, place
 from services.inference.adapters.workers import Workers
 from services.inference.batch import Slice, make_batch
+from services.inference.model.choose import make_fused_layers
 from services.inference.model.config import read_config
 from services.inference.model.decoder import Decoder
 from services.inference.model.kv_pages import kv_page_elements
@@ -52,6 +53,13 @@ class PagedDecoder:
         self._free = list(range(NUM_PAGES))
         random.Random(0).shuffle(self._free)
         self._arena = HostArena(elements, dtype, self.pool_E.nbytes)
+
+    def with_lora_kernels(self, model_dir: Path, lora_kernels: str) -> Decoder:
+        """Another decoder of the same model over the same pool and table, on a CUDA device."""
+        weights = load_weights(model_dir, self.config, self.pool_E.dtype, self.device)
+        sgmv = make_sgmv(self.table)
+        fused = make_fused_layers(self.config, weights, sgmv, lora_kernels)
+        return Decoder(self.config, weights, self.pool_E, PAGE_TOKENS, sgmv, fused=fused)
 
     def load_adapter(self, directory: Path, adapter_index: int) -> None:
         """Packs the adapter in `directory` and copies it into pages, as a loader does."""

@@ -96,7 +96,11 @@ def test_without_time_everything_skipped_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("--tables", "engine,nosuch"), "no table 'nosuch'"), (("--shape", "no"), "invalid")],
+    [
+        (("--tables", "engine,nosuch"), "no table 'nosuch'"),
+        (("--shape", "no"), "invalid"),
+        (("--lora-kernels", "fused"), "needs --device cuda"),
+    ],
 )
 def test_a_wrong_command_line_is_refused(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
