@@ -8,7 +8,7 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from services.common.errors import invalid_field
 
@@ -25,7 +25,7 @@ class Listing(Generic[T]):
     """Rows of one call, and for each the token that goes on after it: empty after the last there is."""
 
     rows: tuple[T, ...]
-    tokens: tuple[str, ...]
+    tokens: Sequence[str]
 
     @property
     def next_page_token(self) -> str:
@@ -58,10 +58,32 @@ def list_page(
     rows = fetch(after, limit + 1)
     more = len(rows) > limit
     rows = tuple(rows[:limit])
-    tokens = [_encode(scope, key_of(row)) for row in rows]
-    if tokens and not more:
-        tokens[-1] = ""
-    return Listing(rows, tuple(tokens))
+    return Listing(rows, _Tokens(scope, [key_of(row) for row in rows], more))
+
+
+class _Tokens(Sequence[str]):
+    """Made when one is asked for: of a page's tokens a call needs one."""
+
+    def __init__(self, scope: str, keys: Sequence[Key], more: bool) -> None:
+        self._scope = scope
+        self._keys = keys
+        self._more = more
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        is_last = position == len(self) - 1
+        return "" if is_last and not self._more else _encode(self._scope, self._keys[position])
 
 
 def _encode(scope: str, key: Key) -> str:

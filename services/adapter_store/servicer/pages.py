@@ -17,13 +17,11 @@ M = TypeVar("M", bound=Message)
 def fit_page(page: Listing[T], to_message: Callable[[T], M]) -> tuple[list[M], str]:
     """Messages of the first rows of `page`, at least one, and the token that goes on after them."""
     messages: list[M] = []
-    next_page_token = ""
     num_bytes = 0
-    for row, token in zip(page.rows, page.tokens, strict=True):
+    for row in page.rows:
         message = to_message(row)
         num_bytes += message.ByteSize()
         if messages and num_bytes > MAX_PAGE_BYTES:
             break
         messages.append(message)
-        next_page_token = token
-    return messages, next_page_token
+    return messages, page.tokens[len(messages) - 1] if messages else ""

@@ -16,14 +16,15 @@ from services.adapter_store.domain.lease import Lease
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.upload import PersistedFile, Upload
 from services.adapter_store.domain.version import AdapterVersion, Lineage, VersionFile
+from services.adapter_store.metadata.timestamps import to_us
 from services.common.manifest_signature import Signature
 
 
 def timestamp(time: datetime) -> Timestamp:
     """An aware time as a Timestamp."""
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
+    # Protobuf's own FromDatetime takes four times as long, and a page of a list has hundreds.
+    seconds, microseconds = divmod(to_us(time), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=microseconds * 1000)
 
 
 def base_model_from(message: pb.BaseModel) -> BaseModel:
