@@ -21,14 +21,13 @@ from services.inference.adapters.device_room import DeviceRoom
 from services.inference.adapters.entry import Entry, LoadCall
 from services.inference.adapters.host_copies import HostCopies
 from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, FetchSource, Io, Load
+from services.inference.adapters.operator_calls import Completed, OperatorCalls
 from services.inference.adapters.residency_counters import ResidencyCounters
 from services.inference.messages import AdapterInfo, Freed, ResidencyState
 from services.inference.page_pool import PagePool
 from services.inference.request import AdapterKey, ResolvedAdapter
 
 __all__ = ["ClearTable", "DropHost", "Fetch", "FetchSource", "Io", "Load", "Residency"]
-
-Completed = tuple[int, AdapterInfo | Freed | ServiceError]
 
 REMOTE, FETCHING, HOST = ResidencyState.REMOTE, ResidencyState.FETCHING, ResidencyState.HOST
 LOADING, DEVICE = ResidencyState.LOADING, ResidencyState.DEVICE
@@ -50,10 +49,8 @@ class Residency:
         self.tenants = self._device.tenants
         self._host = HostCopies(host_capacity_bytes)
         self._entries: dict[AdapterKey, Entry] = {}
-        # Adapters with operator calls under way, so that a step need not look at all adapters.
-        self._called: dict[AdapterKey, None] = {}
+        self._calls = OperatorCalls(self._device, self._host)
         self._io: list[Io] = []
-        self._completed: list[Completed] = []
         self._counters = ResidencyCounters()
 
     # ---- what the scheduler asks
@@ -210,8 +207,7 @@ class Residency:
         """Brings `adapter` to `tier` (HOST or DEVICE), and keeps it there if `pin`."""
         assert tier in (HOST, DEVICE), f"no tier to load to: {tier}"
         entry = self._entry(adapter)
-        entry.loads[call_id] = LoadCall(tier, pin)
-        self._called[adapter.key] = None
+        self._calls.load(entry, call_id, LoadCall(tier, pin))
         self._touch(entry)
         return self._settled(entry)
 
@@ -224,24 +220,20 @@ class Residency:
         entry = self._entries.get(key)
         if entry is None:
             message = f"adapter {key[:12]} is neither in the pool nor in host memory: nothing to unload"
-            self._completed.append((call_id, not_found(Reason.ADAPTER_NOT_FOUND, message)))
+            self._calls.answer(call_id, not_found(Reason.ADAPTER_NOT_FOUND, message))
             return self._take_io()
-        entry.pin = None
-        self._fail_loads(entry, refusals.unloaded_meanwhile(entry))
-        entry.unloads[call_id] = tier
-        self._called[key] = None
+        self._calls.unload(entry, call_id, tier)
         return self._settled(entry)
 
     def try_operator_loads(self) -> list[Io]:
         """Loads what operators asked for and found no room for; also returns any I/O left over."""
-        for key in tuple(self._called):
+        for key in self._calls.open_keys():
             self._settle(self._entries[key])
         return self._take_io()
 
     def take_completed(self) -> list[Completed]:
         """The answers to operator commands since the last call, by call_id."""
-        completed, self._completed = self._completed, []
-        return completed
+        return self._calls.take_completed()
 
     # ---- how an entry moves on by itself
 
@@ -263,11 +255,10 @@ class Residency:
         if entry.unloads:
             self._unload_if_drained(entry)
         if not entry.unloads:
-            self._complete_loads(entry)
+            self._calls.complete_loads(entry)
             self._advance(entry)
         self._device.note(entry)
-        if not entry.loads and not entry.unloads:
-            self._called.pop(entry.key, None)
+        self._calls.note(entry)
         if entry.state is REMOTE and not entry.is_wanted:
             self._entries.pop(entry.key, None)
         self._trim_host()
@@ -283,7 +274,7 @@ class Residency:
         if entry.running or entry.state in (FETCHING, LOADING):
             return
         for call_id, tier in entry.unloads.items():
-            self._completed.append((call_id, self._free(entry, tier)))
+            self._calls.answer(call_id, self._free(entry, tier))
         entry.unloads.clear()
 
     def _free(self, entry: Entry, tier: ResidencyState) -> Freed:
@@ -296,42 +287,10 @@ class Residency:
             self._drop_host(entry)
         return Freed(device_bytes, host_bytes)
 
-    def _complete_loads(self, entry: Entry) -> None:
-        for call_id, call in tuple(entry.loads.items()):
-            refusal = self._pin_refusal(entry, call) if call.pin else None
-            reached = entry.state is DEVICE or (call.tier is HOST and entry.state in (HOST, LOADING))
-            if refusal is None and not reached:
-                continue
-            del entry.loads[call_id]
-            if call.pin and refusal is None:
-                entry.pin = self._pin_tier(entry, call)
-                self._device.note(entry)
-            self._completed.append((call_id, refusal or entry.info()))
-
-    def _pin_tier(self, entry: Entry, call: LoadCall) -> ResidencyState:
-        # Without a host copy, the pool is the only place where it can be kept.
-        if entry.pin is DEVICE or call.tier is DEVICE or not entry.host_bytes:
-            return DEVICE
-        return HOST
-
-    def _pin_refusal(self, entry: Entry, call: LoadCall) -> ServiceError | None:
-        if entry.state not in (HOST, LOADING, DEVICE):
-            return None
-        tier = self._pin_tier(entry, call)
-        if entry.pin is tier:
-            return None
-        return self._device.pin_refusal(entry) if tier is DEVICE else self._host.pin_refusal(entry)
-
     def _refuse(self, entry: Entry, error: ServiceError) -> None:
-        self._fail_loads(entry, error)
+        self._calls.fail_loads(entry, error)
         if entry.waiting:
             entry.error = error
-
-    def _fail_loads(self, entry: Entry, error: ServiceError) -> None:
-        self._completed += [(call_id, error) for call_id in entry.loads]
-        entry.loads.clear()
-        if not entry.unloads:
-            self._called.pop(entry.key, None)
 
     # ---- moves of bytes
 
@@ -389,8 +348,7 @@ class Residency:
         for key, entry in self._entries.items():
             assert entry.key == key, f"{key} is filed under another key"
             entry.check_integrity()
-        called = {entry.key for entry in entries if entry.loads or entry.unloads}
-        assert called == set(self._called), "operator calls under way"
+        self._calls.check_integrity(entries)
         self._device.check_integrity(entries)
         self._host.check_integrity(entries)
 

@@ -1,0 +1,98 @@
+"""What operators asked for and wait to be told: loads with their pins, and unloads.
+
+Says when a load is where it was to go, and whether a pin may be. Moves no bytes, and must not know requests.
+"""
+
+from collections.abc import Iterable
+
+from services.common.errors import ServiceError
+from services.inference.adapters import refusals
+from services.inference.adapters.device_room import DeviceRoom
+from services.inference.adapters.entry import Entry, LoadCall
+from services.inference.adapters.host_copies import HostCopies
+from services.inference.messages import AdapterInfo, Freed, ResidencyState
+from services.inference.request import AdapterKey
+
+Completed = tuple[int, AdapterInfo | Freed | ServiceError]
+
+HOST, LOADING, DEVICE = ResidencyState.HOST, ResidencyState.LOADING, ResidencyState.DEVICE
+
+
+class OperatorCalls:
+    """The calls of every adapter; an entry holds its own."""
+
+    def __init__(self, device: DeviceRoom, host: HostCopies) -> None:
+        self._device = device
+        self._host = host
+        # Adapters with calls under way, so that a step need not look at all adapters.
+        self._open: dict[AdapterKey, None] = {}
+        self._completed: list[Completed] = []
+
+    def load(self, entry: Entry, call_id: int, call: LoadCall) -> None:
+        """Notes a load that is under way."""
+        entry.loads[call_id] = call
+        self._open[entry.key] = None
+
+    def unload(self, entry: Entry, call_id: int, tier: ResidencyState) -> None:
+        """Notes an unload, which ends the pin and the loads there were."""
+        entry.pin = None
+        self.fail_loads(entry, refusals.unloaded_meanwhile(entry))
+        entry.unloads[call_id] = tier
+        self._open[entry.key] = None
+
+    def complete_loads(self, entry: Entry) -> None:
+        """Answers the loads that `entry` is near enough for, and those whose pin is refused."""
+        for call_id, call in tuple(entry.loads.items()):
+            refusal = self._pin_refusal(entry, call) if call.pin else None
+            reached = entry.state is DEVICE or (call.tier is HOST and entry.state in (HOST, LOADING))
+            if refusal is None and not reached:
+                continue
+            del entry.loads[call_id]
+            if call.pin and refusal is None:
+                entry.pin = _pin_tier(entry, call)
+                self._device.note(entry)
+            self.answer(call_id, refusal or entry.info())
+
+    def fail_loads(self, entry: Entry, error: ServiceError) -> None:
+        """Answers every load of `entry` with `error`."""
+        self._completed += [(call_id, error) for call_id in entry.loads]
+        entry.loads.clear()
+        self.note(entry)
+
+    def answer(self, call_id: int, value: AdapterInfo | Freed | ServiceError) -> None:
+        """What the call gets."""
+        self._completed.append((call_id, value))
+
+    def note(self, entry: Entry) -> None:
+        """Call after the last of an entry's calls may have been answered."""
+        if not entry.loads and not entry.unloads:
+            self._open.pop(entry.key, None)
+
+    def open_keys(self) -> tuple[AdapterKey, ...]:
+        """Adapters with calls under way."""
+        return tuple(self._open)
+
+    def take_completed(self) -> list[Completed]:
+        """The answers since the last call, by call_id."""
+        completed, self._completed = self._completed, []
+        return completed
+
+    def check_integrity(self, entries: Iterable[Entry]) -> None:
+        """Raises AssertionError unless the open calls are those that `entries` hold."""
+        called = {entry.key for entry in entries if entry.loads or entry.unloads}
+        assert called == set(self._open), "operator calls under way"
+
+    def _pin_refusal(self, entry: Entry, call: LoadCall) -> ServiceError | None:
+        if entry.state not in (HOST, LOADING, DEVICE):
+            return None
+        tier = _pin_tier(entry, call)
+        if entry.pin is tier:
+            return None
+        return self._device.pin_refusal(entry) if tier is DEVICE else self._host.pin_refusal(entry)
+
+
+def _pin_tier(entry: Entry, call: LoadCall) -> ResidencyState:
+    # Without a host copy, the pool is the only place where it can be kept.
+    if entry.pin is DEVICE or call.tier is DEVICE or not entry.host_bytes:
+        return DEVICE
+    return HOST
