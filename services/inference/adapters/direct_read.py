@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from services.inference.adapters.hash_thread import HashThread
+from services.inference.adapters.read_time import most_read_s
 from services.inference.request import AdapterFile
 
 TIMEOUT_S = 10.0
@@ -26,10 +27,14 @@ class DirectReadError(Exception):
 
 
 class DirectReads:
-    """GETs from any thread. `ca_file` vouches for servers; None: the authorities that the system trusts."""
+    """GETs from any thread. `ca_file` vouches for servers; None: the authorities that the system trusts.
 
-    def __init__(self, ca_file: Path | None = None) -> None:
+    `most_s` says how long a file of so many bytes may take.
+    """
+
+    def __init__(self, ca_file: Path | None = None, most_s: Callable[[int], float] = most_read_s) -> None:
         self._ca_file = ca_file
+        self._most_s = most_s
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._open: set[socket.socket] = set()
@@ -40,7 +45,10 @@ class DirectReads:
 
         Raises DirectReadError, and OSError if `output` does.
         """
-        with self._response(url) as response, HashThread() as hashing:
+        with (
+            self._response(url, self._most_s(file.size_bytes)) as response,
+            HashThread() as hashing,
+        ):
             num_bytes = 0
             while num_bytes < file.size_bytes:
                 if cancelled():
@@ -53,7 +61,9 @@ class DirectReads:
                 output.write(chunk[:num_read])
                 num_bytes += num_read
             if num_bytes != file.size_bytes or _network(response.read, 1):
-                raise DirectReadError(f"{file.path} is not {file.size_bytes} bytes long")
+                raise DirectReadError(
+                    f"{file.path} is not {file.size_bytes} bytes long, or they come too slowly"
+                )
             if hashing.hexdigest() != file.sha256:
                 raise DirectReadError(f"{file.path} has another sha256")
 
@@ -62,18 +72,17 @@ class DirectReads:
         with self._lock:
             self._is_closed = True
             for connected in self._open:
-                with contextlib.suppress(OSError):
-                    connected.shutdown(socket.SHUT_RDWR)
+                _end(connected)
 
     @contextlib.contextmanager
-    def _response(self, url: str) -> Iterator[http.client.HTTPResponse]:
+    def _response(self, url: str, most_s: float) -> Iterator[http.client.HTTPResponse]:
         parts = _network(urlsplit, url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise DirectReadError("the URL is neither http nor https")
         connection = self._connection(parts.scheme, parts.hostname, _network(lambda: parts.port))
         try:
             _network(connection.connect)
-            with self._closable(connection.sock):
+            with self._closable(connection.sock, most_s):
                 _network(connection.request, "GET", f"{parts.path}?{parts.query}")
                 response = _network(connection.getresponse)
                 if response.status != http.client.OK:
@@ -92,16 +101,26 @@ class DirectReads:
         return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._tls)
 
     @contextlib.contextmanager
-    def _closable(self, connected: socket.socket) -> Iterator[None]:
+    def _closable(self, connected: socket.socket, most_s: float) -> Iterator[None]:
+        # A trickle would meet the socket's own timeout, which is of each read, for ever.
+        timer = threading.Timer(most_s, _end, (connected,))
+        timer.daemon = True
         with self._lock:
             if self._is_closed:
                 raise DirectReadError("this server is stopping")
             self._open.add(connected)
+            timer.start()
         try:
             yield
         finally:
+            timer.cancel()
             with self._lock:
                 self._open.discard(connected)
+
+
+def _end(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _network(call: Callable[..., T], *arguments: object) -> T:

@@ -17,6 +17,7 @@ import grpc
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
 from services.inference.adapters.direct_read import DirectReadError, DirectReads
+from services.inference.adapters.read_time import most_read_s
 from services.inference.adapters.store_channel import open_channel
 from services.inference.adapters.store_errors import corrupt, store_error, store_unavailable
 from services.inference.adapters.store_link import StoreLink
@@ -25,9 +26,6 @@ from services.inference.request import AdapterFile
 log = logging.getLogger(__name__)
 
 RESOLVE_TIMEOUT_S = 5.0
-# A read takes this long at most: a start, and then a rate that any network should give.
-READ_START_S = 30.0
-READ_BYTES_PER_S = 1 << 20
 # A shorter file is here sooner than its URL.
 LEAST_DIRECT_BYTES = 1 << 20
 
@@ -97,7 +95,7 @@ class StoreReader:
         self, version_name: str, file: AdapterFile, output: BinaryIO, cancelled: Callable[[], bool]
     ) -> None:
         request = pb.ReadRequest(name=version_name, path=file.path)
-        call = self._stub.Read(request, timeout=READ_START_S + file.size_bytes / READ_BYTES_PER_S)
+        call = self._stub.Read(request, timeout=most_read_s(file.size_bytes))
         try:
             _write_checked(call, version_name, file, output, cancelled)
         except BaseException as error:

@@ -40,6 +40,12 @@ def test_wrong_bytes_are_told(http, body):
         fetch(http.url)
 
 
+def test_a_file_that_takes_too_long_is_given_up(http):
+    http.hang_after = 100
+    with pytest.raises(DirectReadError, match="too slowly"):
+        fetch(http.url, DirectReads(most_s=lambda num_bytes: 0.05))
+
+
 @pytest.mark.parametrize("status", [206, 301, 403, 404, 503])
 def test_any_other_status_is_a_failure(http, status):
     http.status = status
