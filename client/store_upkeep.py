@@ -9,7 +9,7 @@ import grpc
 
 from client.errors import from_rpc_error, rpc_errors
 from client.push import Push
-from client.registry import AdapterVersion, CollectGarbageResponse, Lease, Lineage
+from client.registry import AdapterVersion, CollectGarbageResponse, Lease, Lineage, Signature
 from client.upload import Progress, UploadProgress, ignore_progress, pause_s
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -32,12 +32,14 @@ class StoreUpkeep:
         labels: Mapping[str, str] | None = None,
         lineage: Lineage | None = None,
         request_id: str = "",
+        signature: Signature | None = None,
         progress: Progress = ignore_progress,
     ) -> AdapterVersion:
         """Has the store make a version of its own directory, `s3://BUCKET/PREFIX` or `hf://REPO@REVISION`.
 
         Creates the adapter if it is new, for `base_model` (default: the only one registered). Goes on where
-        it was after a broken connection, and with a `request_id` used before.
+        it was after a broken connection, and with a `request_id` used before. `signature` is over the
+        manifest of what will be imported, made by who knows these bytes.
         """
         push = Push(self._stub, labels={}, lineage=Lineage(), request_id="")
         await push.ensure_adapter(adapter, base_model)
@@ -48,6 +50,8 @@ class StoreUpkeep:
             lineage=pb.Lineage(**to_json(lineage or Lineage())),
             request_id=request_id or uuid.uuid4().hex,
         )
+        if signature is not None:
+            request.signature.key_id, request.signature.signature = signature.key_id, signature.signature
         most: dict[str, int] = {}
         attempt = 0
         while True:

@@ -21,6 +21,7 @@ from services.adapter_store.imports.scratch import Scratch, Scratches
 from services.adapter_store.imports.source import SourceFile
 from services.adapter_store.metadata import Database
 from services.adapter_store.uploads import Intake, Uploads
+from services.adapter_store.uploads.signed import check_import_signed
 from services.common.errors import invalid_field
 from services.common.manifest_signature import Signature
 
@@ -95,7 +96,8 @@ class Importer:
         """The version, ACTIVE. With the request_id of an earlier call: goes on with it, or gives its version.
 
         Raises SOURCE_NOT_FOUND, ADAPTER_NOT_FOUND, STORE_UNAVAILABLE, what an upload raises (QUOTA_EXCEEDED
-        before bytes are read, as far as sizes tell), ImportCancelledError soon after `is_cancelled` says so.
+        and BAD_SIGNATURE before bytes are read, as far as can be told by then), and ImportCancelledError soon
+        after `is_cancelled` says so.
         """
         check_text(request.source, "source", max_chars=MAX_SOURCE_CHARS, required=True)
         check_text(request.request_id, "request_id", max_chars=128)
@@ -115,7 +117,7 @@ class Importer:
             with self._scratches.open(name, keep=bool(request.request_id)) as scratch:
                 chosen = choose(source.files, self._max_upload_bytes)
                 if known is None:
-                    self._check_quotas(request, chosen)
+                    self._check_unread(request, chosen)
                 files = tuple(
                     scratch.fetch(source, request.source, file, check_and_report) for file in chosen
                 )
@@ -123,8 +125,9 @@ class Importer:
         finally:
             source.close()
 
-    def _check_quotas(self, request: ImportRequest, chosen: Sequence[SourceFile]) -> None:
+    def _check_unread(self, request: ImportRequest, chosen: Sequence[SourceFile]) -> None:
         with self._database.read() as uow:
+            check_import_signed(uow, request.parent, request.signature)
             check_import_quotas(uow, request.parent.tenant, sum(file.size_bytes for file in chosen))
 
     def sweep(self, older_than_s: float) -> None:

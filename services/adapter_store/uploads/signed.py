@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.metadata import UnitOfWork
-from services.common.manifest_signature import Manifest, Signature, check_signature
+from services.common.manifest_signature import Manifest, Signature, bad_signature, check_signature
 
 
 def check_signed(
@@ -27,3 +27,14 @@ def check_signed(
     )
     trusted = {key.key_id: key.public_key for key in tenant.trusted_keys}
     check_signature(version_name, manifest, signature, trusted, required=tenant.require_signatures)
+
+
+def check_import_signed(uow: UnitOfWork, adapter: AdapterName, signature: Signature | None) -> None:
+    """Before an import's bytes are read: raises BAD_SIGNATURE for what no bytes could make good."""
+    tenant = uow.tenants.get(adapter.tenant)
+    if signature is None and tenant.require_signatures:
+        raise bad_signature(
+            str(adapter),
+            "is imported without a signature, and its tenant asks for one",
+            [key.key_id for key in tenant.trusted_keys],
+        )

@@ -24,6 +24,7 @@ from services.common.settings import S3Credentials
 from tests.adapter_files import BASE_MODEL, CONFIG, WEIGHTS, adapter_files, declared, layer, lora, sha256
 from tests.hub_server import TOKEN, running_hub
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY
+from tests.unit.adapter_store.test_signed_versions import TRUSTED, signature
 
 NAME = AdapterName("acme", "support")
 ACTOR = Actor("tester", "ImportVersion")
@@ -59,8 +60,17 @@ def make_store(tmp_path, sqlite_url):
         database.close()
 
 
-def run(store, source, request_id="", labels=None, lineage=None, report=lambda _: None, cancelled=None):
-    request = ImportRequest(NAME, source, labels or {}, lineage or Lineage(), request_id)
+def run(
+    store,
+    source,
+    request_id="",
+    labels=None,
+    lineage=None,
+    report=lambda _: None,
+    cancelled=None,
+    signature=None,
+):
+    request = ImportRequest(NAME, source, labels or {}, lineage or Lineage(), request_id, signature)
     return store.importer.run(request, ACTOR, report, cancelled or (lambda: False))
 
 
@@ -182,6 +192,17 @@ def test_the_rules_of_an_upload_hold(make_store, root):
     write(root / "broken", {CONFIG: FILES[CONFIG], WEIGHTS: b"no safetensors"})
     assert refusal(store, "broken").reason is Reason.INVALID_ADAPTER
     assert store.versions.get(NAME, 1).state is VersionState.FAILED
+
+
+def test_an_import_without_the_signature_that_is_asked_for_is_not_read(make_store, root):
+    store = make_store(directories=(root,))
+    store.tenants.update(NAME.tenant, "", {"trusted_keys": (TRUSTED,), "require_signatures": True})
+    seen = []
+    error = refusal(store, "support", report=seen.append)
+    assert (error.reason, seen) == (Reason.BAD_SIGNATURE, [])
+    assert "(ci)" in error.message
+    version = run(store, "support", signature=signature(FILES))
+    assert (version.state, version.signature) == (VersionState.ACTIVE, signature(FILES))
 
 
 def test_what_a_quota_refuses_is_not_read(make_store, root):

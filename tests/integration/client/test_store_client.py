@@ -8,7 +8,7 @@ import pytest
 
 from client import MultiloraError, StoreClient, VersionState
 from client.bench.random_adapters import push_random_adapters, write_random_adapter
-from client.registry import BaseModel, Lineage, Module
+from client.registry import BaseModel, Lineage, Module, Signature
 from tests.e2e.processes import Service, start_store
 
 BASE = BaseModel(
@@ -199,6 +199,9 @@ async def test_garbage_leases_and_imports(tmp_path):
             version = await store.import_version("a", "acme/a", labels={"x": "y"}, progress=seen.append)
             assert (version.state, version.labels) == (VersionState.ACTIVE, {"x": "y"})
             assert seen[-1].sent_bytes == seen[-1].size_bytes
+            with pytest.raises(MultiloraError) as caught:
+                await store.import_version("a", "acme/a", signature=Signature("stranger", bytes(64)))
+            assert (caught.value.reason, "'stranger'" in str(caught.value)) == ("BAD_SIGNATURE", True)
             with pytest.raises(MultiloraError) as caught:
                 await store.import_version("b", "acme/a")
             assert caught.value.reason == "SOURCE_NOT_FOUND"
