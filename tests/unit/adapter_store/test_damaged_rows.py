@@ -1,7 +1,7 @@
 import contextlib
-import sqlite3
 
 import pytest
+from sqlalchemy import text
 
 from services.adapter_store.domain.names import AdapterName, parse_reference
 from services.common.errors import Code, Reason, ServiceError
@@ -14,13 +14,13 @@ def flipped(digest):
 
 
 @contextlib.contextmanager
-def damaged(path, table, column, digest):
+def damaged(store, table, column, digest):
     """The digest with a bit flipped in that column, for the length of the `with`."""
 
     def change(before, after):
-        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-            where = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
-            assert connection.execute(where, (after, before)).rowcount == 1
+        with store._database._writers.connect() as connection, connection.begin():
+            query = text(f"UPDATE {table} SET {column} = :after WHERE {column} = :before")
+            assert connection.execute(query, {"after": after, "before": before}).rowcount == 1
 
     change(digest, flipped(digest))
     yield
@@ -28,16 +28,14 @@ def damaged(path, table, column, digest):
 
 
 @pytest.mark.parametrize(("table", "column"), [("version_files", "sha256"), ("versions", "key")])
-def test_a_bit_flipped_in_a_digest_is_found_before_anything_is_resolved_or_read(
-    store, tmp_path, table, column
-):
+def test_a_bit_flipped_in_a_digest_is_found_before_anything_is_resolved_or_read(store, table, column):
     version = publish(store, adapter_files(lora_alpha=3))
     other = AdapterName("acme", "other")
     store.adapters.create(other, BASE_MODEL.name, "", "", {})
     publish(store, adapter_files(lora_alpha=5), other)
     reference = parse_reference("acme/support", "name")
     digest = version.key if column == "key" else version.files[0].sha256
-    with damaged(tmp_path / "store.sqlite3", table, column, digest):
+    with damaged(store, table, column, digest):
         for call in (
             lambda: store.versions.resolve(reference),
             lambda: store.versions.readable_file(reference, WEIGHTS),
