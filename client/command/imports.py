@@ -35,6 +35,8 @@ def import_(
     """Have the store make a version of what lies elsewhere: a model hub, S3, a directory of its own.
 
     multilora import hf://acme/reverse-lora@main --adapter acme/reverse --alias staging
+
+    The bytes do not come by here, so that nothing can be signed: push where the tenant asks for signatures.
     """
     labels = labels_of(label or [])
     lineage = Lineage(run_id=run_id, dataset=dataset, notes=notes)
