@@ -137,6 +137,7 @@ def _print_version(version: AdapterVersion) -> None:
             ("variant", " ".join(variants)),
             ("parameters", f"{version.num_parameters:,}"),
             ("size", size_text(version.size_bytes)),
+            ("signed", f"with key {version.signature.key_id}" if version.signature else ""),
             ("labels", _pairs(version.labels)),
             ("run", version.lineage.run_id),
             ("dataset", version.lineage.dataset),

@@ -148,14 +148,21 @@ def _show_history(name: str, store: str, json: bool) -> None:
             (
                 time_text(each.time),
                 each.revision,
-                each.from_version or "new",
+                _came_from(each, before),
                 _aim(each.to_version, each.to_targets) or "deleted",
                 _copied(each.to_shadow),
                 each.moved_by,
             )
-            for each in moves
+            for each, before in zip(moves, (*moves[1:], None), strict=True)
         ),
     )
+
+
+def _came_from(move: AliasMove, before: AliasMove | None) -> str:
+    # A move has its origin's first version alone; the whole split is in the move that made it.
+    if before is not None and before.to_version == move.from_version:
+        return _aim(before.to_version, before.to_targets) or "new"
+    return str(move.from_version or "new")
 
 
 def _print_alias(moved: Alias, json: bool) -> None:

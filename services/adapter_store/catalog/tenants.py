@@ -1,12 +1,13 @@
 """Shows and changes tenants: quotas, trusted keys, whether signatures are required."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import quoted
 from services.adapter_store.domain.tenant import (
+    Quotas,
     Tenant,
     TenantUsage,
     check_quotas,
@@ -80,12 +81,19 @@ def _checked(changes: dict[str, Any]) -> dict[str, Any]:
 def _detail(before: Tenant, after: Tenant) -> str:
     said = []
     if before.quotas != after.quotas:
-        said.append(f"{before.quotas} to {after.quotas}")
+        said.append(_quota_changes(before.quotas, after.quotas))
     if before.trusted_keys != after.trusted_keys:
         said.append("trusted keys " + (", ".join(key.key_id for key in after.trusted_keys) or "none"))
     if before.require_signatures != after.require_signatures:
         said.append(f"require_signatures {after.require_signatures}")
     return "; ".join(said)
+
+
+def _quota_changes(before: Quotas, after: Quotas) -> str:
+    new = asdict(after)
+    return ", ".join(
+        f"{quota} {old} to {new[quota]}" for quota, old in asdict(before).items() if old != new[quota]
+    )
 
 
 def _stale(etag: str, tenant: Tenant) -> ServiceError:

@@ -47,6 +47,7 @@ def test_updates_are_compare_and_swap(store):
     entries = store.audit_log.list("acme", 0, "").rows
     assert [e.resource for e in entries[:2]] == ["tenants/acme"] * 2
     assert "require_signatures True" in entries[0].detail
+    assert entries[1].detail == "max_adapters 0 to 2; trusted keys ci"
 
 
 @pytest.mark.parametrize(
