@@ -71,8 +71,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MultiloraError:
     message = error.details() or "the server gave no message"
     if error.code() is grpc.StatusCode.UNAVAILABLE and not reason:
         message = (
-            "no answer: is the service running (multilora store, multilora serve), and is its address right "
-            f"(--store, --server)? ({message})"
+            "no answer: is the service running (multilora store, multilora serve), is its address right "
+            f"(--store, --server), and does it speak TLS if and only if you do (--ca-file)? ({message})"
         )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED and not reason:
         message = (

@@ -38,9 +38,10 @@ def main(argv: Sequence[str], prog: str) -> int:
         Settings,
         argv,
         prog=prog,
-        description=f"Keeps, checks and hands out LoRA adapters. See also: {', '.join(subcommands)}.",
+        description="Keeps, checks and hands out LoRA adapters. See also: "
+        f"{', '.join(f'{prog} {each}' for each in subcommands)} (each with --help).",
     )
-    set_up_logging(settings.log_level, "adapter-store")
+    _set_up_logging(settings.log_level)
     try:
         with open_store(settings, settings.max_upload_bytes, settings.import_places()) as store:
             store.uploads.recover()
@@ -49,6 +50,13 @@ def main(argv: Sequence[str], prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _set_up_logging(level: str) -> None:
+    set_up_logging(level, "adapter-store")
+    if level != "debug":
+        # It says at INFO which dialect it speaks, each time that it looks.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 async def _serve(store: Store, settings: Settings) -> None:
@@ -75,7 +83,7 @@ def _check(argv: Sequence[str], prog: str) -> int:
         prog=prog,
         description="Reads a store that is not running and says what is wrong.",
     )
-    set_up_logging(place.log_level, "adapter-store")
+    _set_up_logging(place.log_level)
     if not place.data_dir.is_dir():
         print(f"{prog}: --data-dir: {place.data_dir} is not a directory", file=sys.stderr)
         return 2
@@ -96,7 +104,7 @@ def _migrate(argv: Sequence[str], prog: str) -> int:
         prog=prog,
         description="Brings the database's tables to what this program needs; does nothing if they are.",
     )
-    set_up_logging(place.log_level, "adapter-store")
+    _set_up_logging(place.log_level)
     try:
         if place.is_embedded:
             make_dirs(place.data_dir)

@@ -34,7 +34,7 @@ def describe(database: Database) -> str:
     with database.read() as uow:
         counts = {"versions": uow.versions.count_by_state(), "uploads": uow.uploads.count_by_state()}
     return ", ".join(
-        " ".join([noun, *(f"{state}={n}" for state, n in sorted(by_state.items()))])
+        " ".join([noun, *([f"{state}={n}" for state, n in sorted(by_state.items())] or ["none"])])
         for noun, by_state in counts.items()
     )
 

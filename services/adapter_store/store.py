@@ -119,7 +119,9 @@ def open_database(place: DatabaseSettings) -> Database:
     """
     if place.is_embedded:
         make_dirs(place.data_dir)
-        migrate(place.database)
+        done = migrate(place.database)
+        if done.before != done.after:
+            log.info("the embedded database had schema %s, and now has %s", done.before, done.after)
     return Database(place.database)
 
 

@@ -147,9 +147,9 @@ async def _with_first(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any
         yield message
 
 
-def operators_only(what: str) -> ServiceError:
-    """`what` is for tokens that are good in every tenant."""
-    return _refused(f"{what} takes a token of tenants/*: it is for operators and services")
+def operators_only(what: str, advice: str = "ask an operator") -> ServiceError:
+    """`what` is for tokens that are good in every tenant; `advice` is what others do instead."""
+    return _refused(f"{what} takes a token of tenants/*, as operators and services have: {advice}")
 
 
 def _refused(message: str) -> ServiceError:

@@ -56,8 +56,8 @@ def _no_token(what: str) -> ServiceError:
     return ServiceError(
         Code.UNAUTHENTICATED,
         Reason.NO_TOKEN,
-        f"access control is on, and {what}: send `authorization: Bearer TOKEN` (the command: --token or "
-        "MULTILORA_TOKEN)",
+        f"access control is on, and {what}: send `authorization: Bearer TOKEN` (the command: "
+        "--token-file or MULTILORA_TOKEN_FILE)",
     )
 
 

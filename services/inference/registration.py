@@ -37,7 +37,9 @@ class AdapterPlaces:
             return None
         check_adapter_name(name)
         # In the store's words for a name that is not there, so that both sound alike.
-        message = f"no adapter {_full_name(name)}: check the name, or make it with CreateAdapter"
+        message = (
+            f"no adapter {_full_name(name)}: check the name, or make it with CreateAdapter (`multilora push`)"
+        )
         return Place(tenant_of(name), not_found(Reason.ADAPTER_NOT_FOUND, message))
 
 

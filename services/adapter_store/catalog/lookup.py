@@ -45,7 +45,8 @@ def find_adapter(uow: UnitOfWork, name: AdapterName) -> Adapter:
 def no_adapter(name: AdapterName) -> ServiceError:
     """There is no adapter of this name, or none that the caller may know of."""
     return not_found(
-        Reason.ADAPTER_NOT_FOUND, f"no adapter {name}: check the name, or make it with CreateAdapter"
+        Reason.ADAPTER_NOT_FOUND,
+        f"no adapter {name}: check the name, or make it with CreateAdapter (`multilora push`)",
     )
 
 
@@ -104,7 +105,8 @@ def no_alias(name: AdapterName, alias: str) -> ServiceError:
     """ALIAS_NOT_FOUND."""
     return not_found(
         Reason.ALIAS_NOT_FOUND,
-        f"no alias {quoted(alias)} of {name}: GetAdapter shows those there are, SetAlias makes one",
+        f"no alias {quoted(alias)} of {name}: GetAdapter (`multilora show`) shows those there are, "
+        "SetAlias (`multilora alias`) makes one",
     )
 
 
@@ -129,6 +131,7 @@ def _version(uow: UnitOfWork, adapter_id: int, name: AdapterName, number: int) -
     version = uow.versions.get(adapter_id, number)
     if version is None:
         raise not_found(
-            Reason.VERSION_NOT_FOUND, f"no version {number} of {name}: ListVersions shows those there are"
+            Reason.VERSION_NOT_FOUND,
+            f"no version {number} of {name}: ListVersions (`multilora show`) shows those there are",
         )
     return version

@@ -43,7 +43,8 @@ class Tokens:
                 raise ServiceError(
                     Code.PERMISSION_DENIED,
                     Reason.ROLE_TOO_LOW,
-                    "there is an operator's token already: use it (--token) to make others through the store",
+                    "there is an operator's token already: use it (--token-file) to make others "
+                    "through the store",
                 )
             created = self._insert(uow, EVERY_TENANT, Role.ADMIN, description, ttl_s, actor)
             uow.commit()
@@ -126,4 +127,7 @@ class Tokens:
 
 def no_token(token_id: str) -> ServiceError:
     """There is no token of this id, or none that the caller may know of."""
-    return not_found(Reason.TOKEN_NOT_FOUND, f"no token {quoted(token_id)}: ListTokens shows those there are")
+    return not_found(
+        Reason.TOKEN_NOT_FOUND,
+        f"no token {quoted(token_id)}: ListTokens (`multilora token list`) shows those there are",
+    )

@@ -38,7 +38,7 @@ class StorePlaces:
             case "tenant or *":
                 tenant = parse_tenant_or_all(_named(request, rule.field), rule.field)
                 if tenant == EVERY_TENANT:
-                    return Place(tenant, operators_only("tenants/*"))
+                    return Place(tenant, operators_only("tenants/*", "name your own tenant"))
             case _:
                 tenant = parse_tenant(_named(request, rule.field), rule.field)
         return Place(tenant, no_tenant(tenant))
