@@ -33,7 +33,14 @@ from services.inference.messages import (
     UnloadAdapter,
 )
 from services.inference.model.weights import load_weights
-from services.inference.request import AdapterFile, AdapterKey, Request, ResolvedAdapter, SamplingParams
+from services.inference.request import (
+    AdapterFile,
+    AdapterKey,
+    Request,
+    ResolvedAdapter,
+    SamplingParams,
+    adapter_key,
+)
 from services.inference.runner import ModelRunner
 from services.inference.sampler_row import SampledToken
 from services.inference.scheduler import Chunk
@@ -69,8 +76,7 @@ def resolved(directory: Path) -> ResolvedAdapter:
 
 def resolved_files(directory: Path, files: Sequence[AdapterFile]) -> ResolvedAdapter:
     """The same when sizes and digests are known."""
-    key = hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
-    return ResolvedAdapter(AdapterKey(key), str(directory), 0, tuple(files))
+    return ResolvedAdapter(AdapterKey(adapter_key(files)), str(directory), 0, tuple(files))
 
 
 @dataclass(slots=True)

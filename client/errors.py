@@ -17,6 +17,7 @@ class MultiloraError(Exception):
     `code` is the gRPC status code's name (`NOT_FOUND`), `reason` a name of `multilora.v1.ErrorReason`
     (empty if the server sent none, e.g. when it could not be reached), `field` the request field, tensor
     or config key at fault, `retry_after_s` when the same call may work, `metadata` the rest of the ErrorInfo.
+    Picklable, so that a process can hand one to another.
     """
 
     def __init__(
@@ -42,10 +43,27 @@ class MultiloraError(Exception):
         tail = f" (field: {self.field})" if self.field and self.field not in self.message else ""
         return f"{head}: {self.message}{tail}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = (self.code, self.message, self.reason, self.field, self.retry_after_s, self.metadata)
+        return _rebuild, fields
+
     def __repr__(self) -> str:
         return (
             f"MultiloraError({self.code!r}, {self.message!r}, reason={self.reason!r}, field={self.field!r})"
         )
+
+
+def _rebuild(
+    code: str,
+    message: str,
+    reason: str,
+    field: str,
+    retry_after_s: float | None,
+    metadata: dict[str, str],
+) -> MultiloraError:
+    return MultiloraError(
+        code, message, reason=reason, field=field, retry_after_s=retry_after_s, metadata=metadata
+    )
 
 
 def invalid(field: str, message: str) -> MultiloraError:

@@ -6,6 +6,7 @@ Needs torch, transformers and peft; import it inside the tests that do.
 import json
 import warnings
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,15 @@ def greedy_tokens(
     if adapter_dir is not None:
         model = PeftModel.from_pretrained(model, adapter_dir)
     model.eval()
+    # Transformers 5.2x renames the argument, and warns of the old name.
+    argument = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
     answers = []
     for prompt in prompts:
         cache, answer, ids = None, [], torch.tensor([prompt])
         with torch.inference_mode():
             for _ in range(num_tokens):
-                output = model(input_ids=ids, past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
+                output = model(input_ids=ids, use_cache=True, **{argument: cache})
+                cache = getattr(output, argument, None) or output.past_key_values
                 ids = output.logits[:, -1].argmax(-1, keepdim=True)
                 answer.append(int(ids))
         answers.append(answer)

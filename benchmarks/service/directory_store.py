@@ -56,6 +56,10 @@ class DirectoryStore(pb_grpc.AdapterStoreServiceServicer):
             while data := file.read(CHUNK_BYTES):
                 yield pb.ReadResponse(data=data, crc32c=google_crc32c.value(data))
 
+    def GetTenant(self, request: Any, context: grpc.ServicerContext) -> pb.Tenant:
+        """One without quotas, which asks for no signatures."""
+        return pb.Tenant(name=request.name)
+
     def AcquireLease(self, request: Any, context: grpc.ServicerContext) -> pb.Lease:
         """Takes any: nothing is ever deleted here."""
         lease = pb.Lease(lease_id=request.lease_id, holder=request.holder, num_keys=len(request.keys))

@@ -1,3 +1,5 @@
+import pickle
+
 import grpc
 import pytest
 
@@ -59,3 +61,12 @@ def test_only_rpc_errors_are_translated():
 def test_a_local_refusal_looks_like_the_servers():
     error = invalid("directory", "x is no directory")
     assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "INVALID_FIELD", "directory")
+
+
+def test_an_error_survives_a_pipe_between_processes():
+    error = MultiloraError(
+        "ABORTED", "words", reason="STALE_ETAG", field="f", retry_after_s=1.5, metadata={"a": "b"}
+    )
+    copy = pickle.loads(pickle.dumps(error))
+    assert isinstance(copy, MultiloraError)
+    assert vars(copy) == vars(error)
