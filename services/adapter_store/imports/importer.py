@@ -169,11 +169,17 @@ class Importer:
         offsets = {file.path: file.persisted_bytes for file in persisted}
         for file, origin in zip(files, chosen, strict=True):
             if file.path not in upload.stored:
-                self._send(upload, file, offsets[file.path], scratch, origin)
+                self._send(upload, file, offsets[file.path], scratch, origin, actor)
         return self._uploads.finish(upload.id, actor)
 
     def _send(
-        self, upload: Upload, file: VersionFile, offset: int, scratch: Scratch, origin: SourceFile
+        self,
+        upload: Upload,
+        file: VersionFile,
+        offset: int,
+        scratch: Scratch,
+        origin: SourceFile,
+        actor: Actor,
     ) -> None:
         target = self._intake.open_file(upload.id, file.path)
         try:
@@ -182,6 +188,6 @@ class Importer:
                 while chunk := fetched.read(CHUNK_BYTES):
                     self._intake.append(target, offset, chunk, None)
                     offset += len(chunk)
-            self._intake.finish_file(target)
+            self._intake.finish_file(target, actor)
         finally:
             self._intake.leave(target)

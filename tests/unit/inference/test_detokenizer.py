@@ -36,7 +36,8 @@ def test_any_byte_level_tokens_say_what_all_at_once_say(token_ids):
     tokenizer, token_bytes = FAMILIES["byte_level"]
     whole = tokenizer.decode(token_ids)
     text = stream(token_bytes, token_ids)
-    assert text == whole or text + OPEN_CHARACTER == whole
+    # What is left open at the end is never shown: at most three bytes, each of which may be shown as one.
+    assert whole in {text + OPEN_CHARACTER * count for count in range(4)}
 
 
 @pytest.mark.parametrize("family", ["metaspace", "words", "word_pieces"])
