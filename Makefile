@@ -32,7 +32,7 @@ bench-gpu: ## The engine's figures on this GPU; PYTHON has torch, triton, safete
 	@PYTHONPATH=. $(or $(PYTHON),python3) -m benchmarks.gpu $(ARGS)
 
 test: $(INSTALLED) ## Every test that needs no GPU, but for the long ones (ARGS="tests/unit" for some)
-	@$(PY) -m pytest -m "not gpu and not soak" $(ARGS)
+	@$(PY) -m pytest -m "not gpu and not soak" --numprocesses logical --maxprocesses 4 $(ARGS)
 
 soak: $(INSTALLED) ## The long tests: kills, races, hostile input, many rows (SCALE=0.1 for a short version)
 	@$(PY) -m pytest -m "soak and not gpu" --soak-scale $(SCALE) --timeout 1800 $(ARGS)
