@@ -23,15 +23,17 @@ from services.inference.adapters.fetcher import FileReader
 from services.inference.adapters.io import AdapterIo, Completion, IoSizes
 from services.inference.adapters.residency import Residency
 from services.inference.batch import Slice
+from services.inference.copy_stream import make_copy_stream
 from services.inference.engine import Engine, Runner
 from services.inference.kv_cache import KvCache
+from services.inference.layer_gates import LoadGates
 from services.inference.messages import Ready
 from services.inference.model.choose import make_fused_layers
 from services.inference.model.config import ModelConfig, read_config
 from services.inference.model.decoder import Decoder
 from services.inference.model.forward import Forward, make_forward
 from services.inference.model.kv_pages import kv_page_elements
-from services.inference.model.sites import lora_sites
+from services.inference.model.sites import lora_sites, site_layers
 from services.inference.model.weights import Weights, load_weights
 from services.inference.page_pool import PagePool
 from services.inference.runner import ModelRunner
@@ -100,7 +102,11 @@ def build_engine(
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:
         context_tokens = min(context_tokens, settings.max_context_tokens)
-    forward = make_forward(decoder, shape.page_tokens, device, settings.max_batch_requests, context_tokens)
+    copy_stream = make_copy_stream(device)
+    gates = LoadGates(site_layers(config), copy_stream.make_gate)
+    forward = make_forward(
+        decoder, gates, shape.page_tokens, device, settings.max_batch_requests, context_tokens
+    )
     _warm_up(forward, shape.page_tokens)
     make_bound_runner = partial(make_runner, forward)
     engine, close = _assemble(settings, decoder, table, shape, post, reader, make_bound_runner)

@@ -12,6 +12,7 @@ from kernels.lora_site import LoraSite
 from kernels.segments import Segments
 from kernels.sgmv import Sgmv
 from services.inference.batch import Batch
+from services.inference.layer_gates import OPEN_GATES, LayerGates
 from services.inference.model.attention import Attention, AttentionStep
 from services.inference.model.choose import make_attention, make_pointwise
 from services.inference.model.config import ModelConfig
@@ -62,25 +63,28 @@ class Decoder:
         )
 
     @torch.inference_mode()
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits [M, V] in float32 of `batch.sample_rows_M`.
+    def forward(self, batch: Batch, gates: LayerGates = OPEN_GATES) -> Tensor:
+        """Logits [M, V] in float32 of `batch.sample_rows_M`; passes `gates` on its way.
 
         Mutates the pool: writes every row's key and value to its slot.
         """
         segments = batch.token_segments if batch.token_segments.has_adapters else None
         sample_segments = batch.sample_segments if batch.sample_segments.has_adapters else None
-        hidden_TH, delta_TH = self._layers_output(batch.token_ids_T, self._attention.begin(batch), segments)
+        attention = self._attention.begin(batch)
+        hidden_TH, delta_TH = self._layers_output(batch.token_ids_T, attention, segments, gates)
         sampled_MH = hidden_TH.index_select(0, batch.sample_rows_M)
         left_MH = None if delta_TH is None else delta_TH.index_select(0, batch.sample_rows_M)
+        gates.wait(self._config.num_layers)
         return self._logits(sampled_MH, left_MH, sample_segments).float()
 
     def decode(self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None) -> Tensor:
         """Logits [T, V], in the model's dtype, of rows that are one new token each of a sequence.
 
         Launches depend on shapes alone. `segments` None means that every row is a base row. Mutates
-        the pool as `forward` does.
+        the pool as `forward` does. Waits for no load: adapters must be in the pool.
         """
-        return self._logits(*self._layers_output(token_ids_T, attention, segments), segments)
+        hidden_TH, delta_TH = self._layers_output(token_ids_T, attention, segments, OPEN_GATES)
+        return self._logits(hidden_TH, delta_TH, segments)
 
     @property
     def attention(self) -> Attention:
@@ -114,17 +118,20 @@ class Decoder:
         return self._sites[layer * SITES_A_LAYER : (layer + 1) * SITES_A_LAYER]
 
     def _layers_output(
-        self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None
+        self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None, gates: LayerGates
     ) -> tuple[Tensor, Tensor | None]:
         """The residual stream, and what the last layer left to be added to it, if anything."""
         hidden_TH = F.embedding(token_ids_T, self._weights.embed_VH)
+        gates.wait(0)
         if segments is not None:
             self._sgmv.add_embedding_(hidden_TH, token_ids_T, self._embed_site, segments)
         if segments is not None and self._fused is not None:
-            self._fused.forward_(hidden_TH, attention, segments)
+            self._fused.forward_(hidden_TH, attention, segments, gates)
             return hidden_TH, None
         delta_TH: Tensor | None = None
-        for layer in self._layers:
+        for index, layer in enumerate(self._layers):
+            if index:
+                gates.wait(index)
             delta_TH = layer.forward_(hidden_TH, delta_TH, attention, segments)
         return hidden_TH, delta_TH
 

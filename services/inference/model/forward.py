@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from services.inference.batch import Slice, make_batch
+from services.inference.layer_gates import LoadGates
 from services.inference.model.decoder import Decoder
 
 
@@ -25,16 +26,18 @@ class Forward(Protocol):
 
 
 class EagerForward:
-    """`Forward` by single launches, on any device."""
+    """`Forward` by single launches, on any device; waits for loads gate by gate."""
 
-    def __init__(self, decoder: Decoder, page_tokens: int, device: torch.device) -> None:
+    def __init__(self, decoder: Decoder, gates: LoadGates, page_tokens: int, device: torch.device) -> None:
         self._decoder = decoder
+        self._gates = gates
         self._page_tokens = page_tokens
         self._device = device
 
     def __call__(self, slices: Sequence[Slice]) -> Tensor:
         """As Forward."""
-        return self._decoder.forward(make_batch(slices, self._page_tokens, self._device))
+        batch = make_batch(slices, self._page_tokens, self._device)
+        return self._decoder.forward(batch, self._gates.for_step(_adapter_indices(slices)))
 
 
 class Graphs(Protocol):
@@ -50,24 +53,42 @@ class Graphs(Protocol):
 
 
 class GraphedForward:
-    """`Forward` that replays a graph for every step that there is one for."""
+    """`Forward` that replays a graph for every step that there is one for.
 
-    def __init__(self, graphs: Graphs, eager: Forward) -> None:
+    Graphs have no gates within: a step that decodes with an adapter whose copy is under way begins when the
+    copy has ended, and every other step has nothing to wait for.
+    """
+
+    def __init__(self, graphs: Graphs, eager: Forward, gates: LoadGates) -> None:
         self._graphs = graphs
         self._eager = eager
+        self._gates = gates
 
     def __call__(self, slices: Sequence[Slice]) -> Tensor:
         """As Forward."""
-        return self._graphs.run(slices) if self._graphs.takes(slices) else self._eager(slices)
+        if not self._graphs.takes(slices):
+            return self._eager(slices)
+        self._gates.wait_for_whole(_adapter_indices(slices))
+        return self._graphs.run(slices)
 
 
 def make_forward(
-    decoder: Decoder, page_tokens: int, device: torch.device, max_rows: int, max_context_tokens: int
+    decoder: Decoder,
+    gates: LoadGates,
+    page_tokens: int,
+    device: torch.device,
+    max_rows: int,
+    max_context_tokens: int,
 ) -> Forward:
     """With decode graphs on a CUDA device, captured now; `max_rows` is the most that a step decodes."""
-    eager = EagerForward(decoder, page_tokens, device)
+    eager = EagerForward(decoder, gates, page_tokens, device)
     if device.type == "cuda":
         from services.inference.model.decode_graph import DecodeGraphs
 
-        return GraphedForward(DecodeGraphs(decoder, max_rows, max_context_tokens, page_tokens), eager)
+        graphs = DecodeGraphs(decoder, max_rows, max_context_tokens, page_tokens)
+        return GraphedForward(graphs, eager, gates)
     return eager
+
+
+def _adapter_indices(slices: Sequence[Slice]) -> set[int]:
+    return {part.adapter_index for part in slices}

@@ -11,6 +11,11 @@ LM_HEAD = "lm_head"
 SITES_A_LAYER = 7
 
 
+def site_layers(config: ModelConfig) -> tuple[int, ...]:
+    """The layer of each of `lora_sites`: 0 for embed_tokens, the number of layers for lm_head."""
+    return tuple(0 if site.is_embedding else site.index // SITES_A_LAYER for site in lora_sites(config))
+
+
 def lora_sites(config: ModelConfig) -> tuple[LoraSite, ...]:
     """Layer by layer q, k, v, o, gate, up, down; then embed_tokens and lm_head.
 

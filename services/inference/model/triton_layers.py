@@ -21,6 +21,7 @@ from kernels.residual_expand import residual_expand_, square_sums
 from kernels.rope_expand import rope_expand
 from kernels.segments import Segments
 from kernels.silu_expand_shrink import silu_expand_shrink
+from services.inference.layer_gates import LayerGates
 from services.inference.model.attention import AttentionStep
 from services.inference.model.config import ModelConfig
 from services.inference.model.sites import SITES_A_LAYER, lora_sites
@@ -37,12 +38,16 @@ class TritonLayers:
         self._sites = lora_sites(config)
         self._lora = lora
 
-    def forward_(self, hidden_TH: Tensor, attention: AttentionStep, segments: Segments) -> None:
+    def forward_(
+        self, hidden_TH: Tensor, attention: AttentionStep, segments: Segments, gates: LayerGates
+    ) -> None:
         """As FusedLayers.forward_."""
         assert isinstance(attention, TritonAttentionStep)
         launch = self._lora.launch(segments)
         sums_TC = square_sums(launch, hidden_TH)
         for index, weights in enumerate(self._layers):
+            if index:
+                gates.wait(index)
             sites = self._sites[index * SITES_A_LAYER : (index + 1) * SITES_A_LAYER]
             sums_TC = self._attend_(launch, hidden_TH, sums_TC, attention, index, weights, sites)
             sums_TC = self._feed_forward_(launch, hidden_TH, sums_TC, weights, sites[4:])

@@ -130,3 +130,16 @@ def test_site_weights_are_views_of_the_right_shape(tmp_path: Path, tied: bool) -
     assert torch.equal(by_name["layers.1.mlp.up_proj"], layer.gate_up_OI[40:])
     assert by_name["layers.1.mlp.down_proj"].data_ptr() == layer.down_OI.data_ptr()
     assert (by_name["lm_head"].data_ptr() == by_name["embed_tokens"].data_ptr()) == tied
+
+
+def test_a_step_passes_every_gate_in_order(tmp_path):
+    passed = []
+
+    class Gates:
+        def wait(self, layer):
+            passed.append(layer)
+
+    tiny = TinyDecoder(tmp_path)
+    batch = make_batch([part(tokens(1, 6), 0, 6, [5, 7])], PAGE_TOKENS, CPU)
+    tiny.decoder.forward(batch, Gates())
+    assert passed == list(range(tiny.config.num_layers + 1))
