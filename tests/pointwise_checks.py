@@ -6,6 +6,7 @@ from torch import Tensor
 from kernels.activation import silu_mul
 from kernels.norm import add_rms_norm_
 from kernels.paged_kv import PagedKv
+from kernels.pick_tokens import pick_tokens_
 from kernels.rope_kv_write import rope_kv_write
 
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -43,6 +44,14 @@ def check_norm(num_rows: int, hidden: int, dtype: torch.dtype, device: str) -> N
     out = add_rms_norm_(summed, delta.to(device), weight.to(device), EPS)
     _assert_rounded_once(summed, h.double() + delta.double(), dtype)
     _assert_rounded_once(out, _rms_norm(summed.cpu().double(), weight.double()), dtype, hidden)
+
+
+def check_pick_tokens(num_tokens: int, dtype: torch.dtype, device: str) -> None:
+    last = torch.arange(100, 100 + num_tokens, dtype=torch.int32)
+    ids = [number if number % 3 else -1 - number for number in range(num_tokens)]
+    found = torch.tensor(ids, dtype=dtype, device=device)
+    pick_tokens_(found, last.to(device))
+    assert found.tolist() == [99 - token if token < 0 else token for token in ids]
 
 
 def check_silu_mul(num_rows: int, features: int, dtype: torch.dtype, device: str) -> None:

@@ -15,7 +15,10 @@ from kernels.segments import Segments, make_segments
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Consecutive tokens of one sequence, the first at position `start`, and its pages in token order."""
+    """Consecutive tokens of one sequence, the first at position `start`, and its pages in token order.
+
+    A token id below 0 stands for a token that the step before sampled: see `row_of_last`.
+    """
 
     token_ids: Sequence[int]
     start: int

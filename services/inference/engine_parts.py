@@ -33,6 +33,7 @@ from services.inference.model.config import ModelConfig, read_config
 from services.inference.model.decoder import Decoder
 from services.inference.model.forward import Forward, make_forward
 from services.inference.model.kv_pages import kv_page_elements
+from services.inference.model.last_tokens import LastTokens
 from services.inference.model.sites import lora_sites, site_layers
 from services.inference.model.weights import Weights, load_weights
 from services.inference.page_pool import PagePool
@@ -104,9 +105,9 @@ def build_engine(
         context_tokens = min(context_tokens, settings.max_context_tokens)
     copy_stream = make_copy_stream(device)
     gates = LoadGates(site_layers(config), copy_stream.make_gate)
-    forward = make_forward(
-        decoder, gates, shape.page_tokens, device, settings.max_batch_requests, context_tokens
-    )
+    max_rows = settings.max_batch_requests
+    last_tokens = LastTokens(max_rows, device)
+    forward = make_forward(decoder, gates, last_tokens, shape.page_tokens, max_rows, context_tokens)
     _warm_up(forward, shape.page_tokens)
     make_bound_runner = partial(make_runner, forward)
     engine, close = _assemble(settings, decoder, table, shape, post, reader, make_bound_runner)

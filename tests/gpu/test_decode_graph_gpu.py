@@ -8,8 +8,14 @@ import torch
 pytest.importorskip("peft")
 
 from services.inference.model.decode_graph import DecodeGraphs
+from services.inference.model.last_tokens import LastTokens
 from tests.integration.inference.architectures import ARCHITECTURES, TinyModel
-from tests.integration.inference.decode_step_checks import MAX_CONTEXT_TOKENS, MAX_ROWS, DecodeWorld
+from tests.integration.inference.decode_step_checks import (
+    MAX_CONTEXT_TOKENS,
+    MAX_ROWS,
+    DecodeWorld,
+    from_last,
+)
 from tests.integration.inference.paged_decoder import PAGE_TOKENS
 
 
@@ -18,8 +24,10 @@ from tests.integration.inference.paged_decoder import PAGE_TOKENS
 )
 def test_a_replayed_step_gives_the_eager_step_s_logits(tmp_path: Path, architecture: TinyModel) -> None:
     world = DecodeWorld(architecture, tmp_path, torch.device("cuda"))
-    graphs = DecodeGraphs(world.paged.decoder, MAX_ROWS, MAX_CONTEXT_TOKENS, PAGE_TOKENS)
+    last_tokens = LastTokens(MAX_ROWS, torch.device("cuda"))
+    graphs = DecodeGraphs(world.paged.decoder, last_tokens, MAX_ROWS, MAX_CONTEXT_TOKENS, PAGE_TOKENS)
     assert not graphs.takes(world.paged.slices([(world.streams[0], 1), (world.streams[1], 2)]))
     for rows in (slice(None), slice(0, 2), slice(3, 6), slice(4, 5), slice(0, 9)):
         world.check_step(graphs.run, world.streams[rows])
+        world.check_step(from_last(graphs.run, last_tokens), world.streams[rows])
     world.check_reload(graphs.run)

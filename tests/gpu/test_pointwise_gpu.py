@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.pointwise_checks import check_norm, check_rope_kv_write, check_silu_mul
+from tests.pointwise_checks import check_norm, check_pick_tokens, check_rope_kv_write, check_silu_mul
 
 EVERY_DTYPE = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
@@ -27,3 +27,9 @@ def test_silu_mul(num_rows: int, features: int, dtype: torch.dtype):
 )
 def test_rope_kv_write(heads_a_group: int, kv_heads: int, head_dim: int, has_norm: bool, dtype: torch.dtype):
     check_rope_kv_write(heads_a_group, kv_heads, head_dim, has_norm, dtype, "cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+@pytest.mark.parametrize("num_tokens", [1, 300])
+def test_pick_tokens(num_tokens: int, dtype: torch.dtype):
+    check_pick_tokens(num_tokens, dtype, "cuda")

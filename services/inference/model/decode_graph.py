@@ -19,6 +19,7 @@ from kernels.segments import BASE, make_segments
 from kernels.sgmv_triton import TritonSgmv, rank_capacity
 from services.inference.batch import Slice
 from services.inference.model.decoder import Decoder
+from services.inference.model.last_tokens import LastTokens
 from services.inference.model.step_buffer import StepBuffer
 from services.inference.model.triton_attention import DecodeReads, TritonAttention
 
@@ -37,12 +38,18 @@ class DecodeStep:
     """The launches of one decode step over a buffer; runs on any device that Triton runs on."""
 
     def __init__(
-        self, decoder: Decoder, attention: TritonAttention, sgmv: TritonSgmv, buffer: StepBuffer
+        self,
+        decoder: Decoder,
+        attention: TritonAttention,
+        sgmv: TritonSgmv,
+        buffer: StepBuffer,
+        last_tokens: LastTokens,
     ) -> None:
         self._decoder = decoder
         self._attention = attention
         self._sgmv = sgmv
         self._buffer = buffer
+        self._last_tokens = last_tokens
         device = sgmv.table.pool_E.device
         self._logits_BV = torch.empty(
             (buffer.max_rows, decoder.vocab_size), dtype=torch.float32, device=device
@@ -60,6 +67,7 @@ class DecodeStep:
         Adapters have ranks of at most `capacity`; NO_LORA means that every row is a base row.
         """
         rows = self._buffer.views(num_rows)
+        self._last_tokens.pick_(rows.token_ids_B)
         reads = DecodeReads(rows.context_lens_B, rows.first_pages_B)
         attention = self._attention.step(rows.positions_B, rows.slots_B, rows.pages_X, reads)
         segments = None if capacity == NO_LORA else self._segments
@@ -75,14 +83,21 @@ class DecodeGraphs:
     served. They share one memory pool: only one runs at a time.
     """
 
-    def __init__(self, decoder: Decoder, max_rows: int, max_context_tokens: int, page_tokens: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        last_tokens: LastTokens,
+        max_rows: int,
+        max_context_tokens: int,
+        page_tokens: int,
+    ) -> None:
         attention, sgmv = decoder.attention, decoder.sgmv
         assert isinstance(attention, TritonAttention)
         assert isinstance(sgmv, TritonSgmv)
         self._table = sgmv.table
         max_pages = max_rows * -(-max_context_tokens // page_tokens)
         self._buffer = StepBuffer(max_rows, max_pages, page_tokens, sgmv.table.pool_E.device)
-        self._step = DecodeStep(decoder, attention, sgmv, self._buffer)
+        self._step = DecodeStep(decoder, attention, sgmv, self._buffer, last_tokens)
         self._sizes = graph_sizes(max_rows)
         self._capacities = tuple(sorted({NO_LORA, TILE_ROWS, rank_capacity(sgmv.table.max_rank)}))
         self._graphs = self._capture_all()

@@ -12,6 +12,7 @@ from torch import Tensor
 from services.inference.batch import Slice, make_batch
 from services.inference.layer_gates import LoadGates
 from services.inference.model.decoder import Decoder
+from services.inference.model.last_tokens import LastTokens
 
 
 class Forward(Protocol):
@@ -28,15 +29,24 @@ class Forward(Protocol):
 class EagerForward:
     """`Forward` by single launches, on any device; waits for loads gate by gate."""
 
-    def __init__(self, decoder: Decoder, gates: LoadGates, page_tokens: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        gates: LoadGates,
+        last_tokens: LastTokens,
+        page_tokens: int,
+        device: torch.device,
+    ) -> None:
         self._decoder = decoder
         self._gates = gates
+        self._last_tokens = last_tokens
         self._page_tokens = page_tokens
         self._device = device
 
     def __call__(self, slices: Sequence[Slice]) -> Tensor:
         """As Forward."""
         batch = make_batch(slices, self._page_tokens, self._device)
+        self._last_tokens.pick_(batch.token_ids_T)
         return self._decoder.forward(batch, self._gates.for_step(_adapter_indices(slices)))
 
 
@@ -75,17 +85,20 @@ class GraphedForward:
 def make_forward(
     decoder: Decoder,
     gates: LoadGates,
+    last_tokens: LastTokens,
     page_tokens: int,
-    device: torch.device,
     max_rows: int,
     max_context_tokens: int,
 ) -> Forward:
-    """With decode graphs on a CUDA device, captured now; `max_rows` is the most that a step decodes."""
-    eager = EagerForward(decoder, gates, page_tokens, device)
-    if device.type == "cuda":
+    """With decode graphs on a CUDA device, captured now; `max_rows` is the most that a step decodes.
+
+    Token ids that `row_of_last` made are read from `last_tokens`, which also says the device.
+    """
+    eager = EagerForward(decoder, gates, last_tokens, page_tokens, last_tokens.device)
+    if last_tokens.device.type == "cuda":
         from services.inference.model.decode_graph import DecodeGraphs
 
-        graphs = DecodeGraphs(decoder, max_rows, max_context_tokens, page_tokens)
+        graphs = DecodeGraphs(decoder, last_tokens, max_rows, max_context_tokens, page_tokens)
         return GraphedForward(graphs, eager, gates)
     return eager
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from kernels.segments import BASE
 from services.inference.batch import Slice, make_batch
+from services.inference.model.last_tokens import LastTokens, row_of_last
 from tests.integration.inference.architectures import VOCAB_SIZE, TinyModel
 from tests.integration.inference.paged_decoder import PAGE_TOKENS, PagedDecoder, Stream
 from tests.integration.inference.peft_adapters import VARIANTS, save_adapters, with_adapters
@@ -20,6 +22,23 @@ ROUNDING = 1e-4
 
 Run = Callable[[Sequence[Slice]], Tensor]
 NAMES = list(VARIANTS)
+
+
+def from_last(run: Run, last_tokens: LastTokens) -> Run:
+    """`run`, where every other row's token is one that the step before sampled."""
+
+    def run_from_last(slices: Sequence[Slice]) -> Tensor:
+        ids = [part.token_ids[0] for part in reversed(slices)]
+        last_tokens.write_(torch.tensor(ids, device=last_tokens.device))
+        known = len(slices) - 1
+        return run(
+            [
+                replace(part, token_ids=[row_of_last(known - row)]) if row % 2 == 0 else part
+                for row, part in enumerate(slices)
+            ]
+        )
+
+    return run_from_last
 
 
 class DecodeWorld:

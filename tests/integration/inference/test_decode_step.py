@@ -17,6 +17,7 @@ from services.inference.batch import Slice
 from services.inference.model.decode_graph import NO_LORA, DecodeStep
 from services.inference.model.decoder import Decoder
 from services.inference.model.head_norms import head_norms
+from services.inference.model.last_tokens import LastTokens
 from services.inference.model.rope import Rope
 from services.inference.model.step_buffer import StepBuffer
 from services.inference.model.triton_attention import TritonAttention
@@ -28,6 +29,7 @@ from tests.integration.inference.decode_step_checks import (
     NAMES,
     DecodeWorld,
     Run,
+    from_last,
 )
 from tests.integration.inference.paged_decoder import MAX_RANK, PAGE_TOKENS, PagedDecoder
 
@@ -42,8 +44,9 @@ def _make_run(paged: PagedDecoder, model_dir: Path) -> Run:
     rope = Rope(config.rope, config.head_dim, torch.float32, CPU)
     attention = TritonAttention(config, rope, head_norms(weights), kv)
     decoder = Decoder(config, weights, paged.pool_E, PAGE_TOKENS, sgmv)
+    last_tokens = LastTokens(MAX_ROWS, CPU)
     buffer = StepBuffer(MAX_ROWS, MAX_ROWS * MAX_CONTEXT_TOKENS // PAGE_TOKENS, PAGE_TOKENS, CPU)
-    step = DecodeStep(decoder, attention, sgmv, buffer)
+    step = DecodeStep(decoder, attention, sgmv, buffer, last_tokens)
 
     def run(slices: Sequence[Slice]) -> Tensor:
         has_adapters = any(part.adapter_index != BASE for part in slices)
@@ -52,7 +55,7 @@ def _make_run(paged: PagedDecoder, model_dir: Path) -> Run:
         step.launch(num_rows, rank_capacity(MAX_RANK) if has_adapters else NO_LORA)
         return step.logits(len(slices))
 
-    return run
+    return from_last(run, last_tokens)
 
 
 def test_a_step_over_the_buffer_gives_the_decoder_s_logits(tmp_path: Path) -> None:

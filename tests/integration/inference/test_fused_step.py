@@ -17,6 +17,7 @@ from services.inference.batch import Slice, make_batch
 from services.inference.model.decode_graph import DecodeStep
 from services.inference.model.decoder import Decoder
 from services.inference.model.head_norms import head_norms
+from services.inference.model.last_tokens import LastTokens
 from services.inference.model.rope import Rope
 from services.inference.model.step_buffer import StepBuffer
 from services.inference.model.triton_attention import TritonAttention
@@ -55,7 +56,7 @@ class FusedDecoder:
         )
         max_pages = MAX_ROWS * MAX_CONTEXT_TOKENS // PAGE_TOKENS
         self._buffer = StepBuffer(MAX_ROWS, max_pages, PAGE_TOKENS, CPU)
-        self._step = DecodeStep(self.decoder, attention, sgmv, self._buffer)
+        self._step = DecodeStep(self.decoder, attention, sgmv, self._buffer, LastTokens(MAX_ROWS, CPU))
 
     def decode(self, slices: Sequence[Slice]) -> Tensor:
         """By the buffer that graphs read, with a row of padding."""

@@ -22,6 +22,7 @@ from kernels.decode_attention import combine_splits_kernel, decode_attention_ker
 from kernels.expand import expand_kernel
 from kernels.norm import rms_norm_kernel
 from kernels.norm_shrink import norm_shrink_kernel
+from kernels.pick_tokens import pick_tokens_kernel
 from kernels.prefill_attention import prefill_attention_kernel
 from kernels.residual_expand import residual_expand_kernel
 from kernels.rope_expand import rope_expand_kernel
@@ -94,6 +95,7 @@ for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8))
     check(prefill_attention_kernel, dtype, WINDOW=window, TILE_M=64, **attention)
     check(combine_splits_kernel, dtype, HEAD_DIM=128, NUM_SPLITS=4, TILE_D=128)
     check(silu_mul_kernel, dtype, TILE_F=1024)
+    check(pick_tokens_kernel, dtype, TILE_T=256)
     for flag in (False, True):
         check(rms_norm_kernel, dtype, HIDDEN=4096, TILE_H=4096, HAS_DELTA=flag)
         check(rope_kv_write_kernel, dtype, HAS_NORM=flag, TILE_R=4, TILE_I=64, **heads)
