@@ -3,20 +3,25 @@
 Pure bookkeeping over the PagePool: must not know torch, requests or scheduling policy.
 """
 
+from array import array
+
 from services.inference.page_pool import PagePool, PageUse
 
 
 class KvCache:
-    """Page tables by sequence id; page i of a sequence holds tokens i*page_tokens and on."""
+    """Page tables by sequence id; page i of a sequence holds tokens i*page_tokens and on.
+
+    They are arrays of 32-bit integers, which a step's buffer copies without looking at each.
+    """
 
     def __init__(self, pool: PagePool, page_tokens: int) -> None:
         self.page_tokens = page_tokens
         self._pool = pool
-        self._pages: dict[str, list[int]] = {}
+        self._pages: dict[str, array[int]] = {}
 
-    def pages(self, sequence_id: str) -> list[int]:
+    def pages(self, sequence_id: str) -> "array[int]":
         """The pages of a sequence, in token order; empty if it holds none."""
-        return self._pages.get(sequence_id, [])
+        return self._pages.get(sequence_id) or array("i")
 
     def num_pages_for(self, num_tokens: int) -> int:
         """Pages that `num_tokens` tokens take."""
@@ -28,16 +33,18 @@ class KvCache:
 
     def grow(self, sequence_id: str, num_tokens: int) -> bool:
         """Gives a sequence room for `num_tokens` tokens; False, and nothing changed, if pages are short."""
-        pages = self._pool.allocate(self.pages_short(sequence_id, num_tokens), PageUse.KV)
+        num_pages = self.pages_short(sequence_id, num_tokens)
+        if num_pages == 0:
+            return True
+        pages = self._pool.allocate(num_pages, PageUse.KV)
         if pages is None:
             return False
-        if pages:
-            self._pages.setdefault(sequence_id, []).extend(pages)
+        self._pages.setdefault(sequence_id, array("i")).extend(pages)
         return True
 
     def release(self, sequence_id: str) -> None:
         """Gives back all pages of a sequence."""
-        self._pool.release(self._pages.pop(sequence_id, []))
+        self._pool.release(self._pages.pop(sequence_id, ()))
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless the page tables account for every KV page of the pool."""

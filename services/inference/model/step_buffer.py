@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.row_tiles import NO_WORK, TILE_FIELDS, RowTiles, cut_rows
+from kernels.row_tiles import NO_WORK, TILE_FIELDS, RowTiles
 from kernels.segments import BASE
 from services.inference.batch import Slice
 
@@ -21,6 +22,9 @@ NO_SLOT = -1
 DECODE_TILE_ROWS = 16
 _ROW_FIELDS = 6
 _ALIGNMENT = 16
+NUM_HOST_BUFFERS = 2
+
+WordArray = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,32 @@ class StepViews:
     pages_X: Tensor
 
 
+class _HostWords:
+    """Words on the host, pinned for a GPU, and whether they may be written."""
+
+    def __init__(self, num_words: int, device: torch.device) -> None:
+        is_gpu = device.type == "cuda"
+        self._host_X = torch.zeros(num_words, dtype=torch.int32, pin_memory=is_gpu)
+        self.words: WordArray = self._host_X.numpy()
+        self._copied: torch.cuda.Event | None = None
+        if is_gpu:
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def wait(self) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()
+
+    def send(self, to_X: Tensor, num_words: int) -> None:
+        to_X[:num_words].copy_(self._host_X[:num_words], non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
+
+
 class StepBuffer:
     """Room for `max_rows` sequences of one new token each, with `max_pages` pages in all.
 
-    Host memory is pinned where the device is a GPU, and written again only when the copy before has
-    ended.
+    Host memory is written again only when its copy has ended. There are two of it in turn, so that one step
+    can be filled in while the one before still waits for its copy.
     """
 
     def __init__(self, max_rows: int, max_pages: int, page_tokens: int, device: torch.device) -> None:
@@ -52,12 +77,8 @@ class StepBuffer:
         self._first_page_word = self._count_word + _ALIGNMENT
         num_words = self._first_page_word + max_pages
         self._device_X = torch.zeros(num_words, dtype=torch.int32, device=device)
-        is_gpu = device.type == "cuda"
-        self._host_X = torch.zeros(num_words, dtype=torch.int32, pin_memory=is_gpu)
-        self._words = self._host_X.numpy()
-        self._copied: torch.cuda.Event | None = None
-        if is_gpu:
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._hosts = [_HostWords(num_words, device) for _ in range(NUM_HOST_BUFFERS)]
+        self._turn = 0
 
     def views(self, num_rows: int) -> StepViews:
         """The first `num_rows` rows, and as many row tiles."""
@@ -82,48 +103,53 @@ class StepBuffer:
 
     def fill(self, slices: Sequence[Slice], num_rows: int) -> None:
         """Sends `slices` and padding up to `num_rows`; the device gets them in the stream's order."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        num_words = self._first_page_word + self._pack(slices, num_rows)
-        self._device_X[:num_words].copy_(self._host_X[:num_words], non_blocking=True)
-        if self._copied is not None:
-            self._copied.record()
+        host = self._hosts[self._turn]
+        self._turn = (self._turn + 1) % len(self._hosts)
+        host.wait()
+        num_words = self._first_page_word + self._pack(host.words, slices, num_rows)
+        host.send(self._device_X, num_words)
 
-    def _pack(self, slices: Sequence[Slice], num_rows: int) -> int:
+    def _pack(self, words: WordArray, slices: Sequence[Slice], num_rows: int) -> int:
         """Writes the host's words; the number of pages among them."""
         page_tokens, count = self._page_tokens, len(slices)
-        pages: list[int] = []
-        slots, first_pages = [], []
-        for part in slices:
-            slots.append(part.pages[part.start // page_tokens] * page_tokens + part.start % page_tokens)
-            first_pages.append(len(pages))
-            pages += part.pages
-        positions = [part.start for part in slices]
-        fields = self._words[: self._field * _ROW_FIELDS].reshape(_ROW_FIELDS, self._field)
+        fields = words[: self._field * _ROW_FIELDS].reshape(_ROW_FIELDS, self._field)
         fields[:, count:num_rows] = 0
         fields[2, count:num_rows] = NO_SLOT
         fields[5, count:num_rows] = BASE
-        fields[0, :count] = [part.token_ids[0] for part in slices]
-        fields[1, :count] = positions
-        fields[2, :count] = slots
-        fields[3, :count] = fields[1, :count] + 1
-        fields[4, :count] = first_pages
-        fields[5, :count] = [part.adapter_index for part in slices]
-        tiles = _row_tiles(slices)
-        self._words[self._count_word] = len(tiles)
-        tiles += [(NO_WORK, 0, 0)] * (num_rows - len(tiles))
+        token_ids, positions, slots, context_lens, first_pages, adapters = fields[:, :count]
+        token_ids[:] = [part.token_ids[0] for part in slices]
+        positions[:] = [part.start for part in slices]
+        adapters[:] = [part.adapter_index for part in slices]
+        context_lens[:] = positions + 1
+        num_pages = np.array([len(part.pages) for part in slices], dtype=np.int32)
+        ends = num_pages.cumsum(dtype=np.int32)
+        first_pages[:] = ends - num_pages
+        total = int(ends[-1]) if count else 0
+        pages = words[self._first_page_word :][:total]
+        if count:
+            np.concatenate([part.pages for part in slices], out=pages)
+        slots[:] = pages[first_pages + positions // page_tokens] * page_tokens + positions % page_tokens
+        self._pack_tiles(words, adapters, num_rows)
+        return total
+
+    def _pack_tiles(self, words: WordArray, adapters: WordArray, num_rows: int) -> None:
+        """Runs of rows of one adapter, cut; never more tiles than rows."""
         first = self._field * _ROW_FIELDS
-        self._words[first : first + TILE_FIELDS * num_rows].reshape(num_rows, TILE_FIELDS)[:] = tiles
-        self._words[self._first_page_word :][: len(pages)] = np.array(pages, dtype=np.int32)
-        return len(pages)
+        tiles = words[first : first + TILE_FIELDS * num_rows].reshape(num_rows, TILE_FIELDS)
+        tiles[:] = (NO_WORK, 0, 0)
+        begins, ends = _runs(adapters)
+        num_tiles = -(-(ends - begins) // DECODE_TILE_ROWS)
+        run = np.repeat(np.arange(len(begins)), num_tiles)
+        in_run = np.arange(len(run)) - (num_tiles.cumsum() - num_tiles)[run]
+        starts = begins[run] + in_run * DECODE_TILE_ROWS
+        stops = np.minimum(starts + DECODE_TILE_ROWS, ends[run])
+        tiles[: len(run)] = np.stack([adapters[starts], starts, stops], axis=1)
+        words[self._count_word] = len(run)
 
 
-def _row_tiles(slices: Sequence[Slice]) -> list[tuple[int, int, int]]:
-    """Runs of rows of one adapter, cut; never more tiles than rows."""
-    tiles: list[tuple[int, int, int]] = []
-    first = 0
-    for row, part in enumerate(slices):
-        if row + 1 == len(slices) or slices[row + 1].adapter_index != part.adapter_index:
-            tiles += cut_rows(part.adapter_index, first, row + 1, DECODE_TILE_ROWS)
-            first = row + 1
-    return tiles
+def _runs(adapters: WordArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First row, and last row + 1, of each run of rows of one adapter."""
+    if len(adapters) == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    changes = np.flatnonzero(np.diff(adapters)) + 1
+    return np.concatenate([[0], changes]), np.concatenate([changes, [len(adapters)]])
