@@ -198,13 +198,13 @@ class LoadWorld:
         timed(lambda: self._io.execute(self._residency.require(self._adapter, request)))
         fetched = self._posted.get(timeout=TIMEOUT_S)
         timed(lambda: self._io.execute(self._io.complete(fetched)))
-        timed(lambda: self._io.execute(self._residency.try_load(key) or []))
+        timed(lambda: self._io.execute(self._residency.try_load(self._adapter) or []))
         loaded = self._posted.get(timeout=TIMEOUT_S)
         timed(lambda: self._io.execute(self._io.complete(loaded)))
         total_s = time.perf_counter() - start_s
-        assert self._residency.state(key) is ResidencyState.DEVICE, f"{fetched}, {loaded}"
+        assert self._residency.state(self._adapter) is ResidencyState.DEVICE, f"{fetched}, {loaded}"
         self._residency.leave(key, request)
-        self._io.execute(self._residency.unload(key, ResidencyState.HOST, number))
+        self._io.execute(self._residency.unload(key, self._adapter.tenant, ResidencyState.HOST, number))
         return total_s, loop_s
 
     def _bring(self, cache: str, kind: str) -> None:

@@ -209,7 +209,10 @@ class LocalEngine:
 
     def unload(self, adapters: Sequence[ResolvedAdapter], tier: ResidencyState) -> None:
         """Frees `adapters`' pages, and their host copies too if `tier` is HOST; they must be known here."""
-        self._call(len(adapters), lambda call_id, i: UnloadAdapter(call_id, adapters[i].key, tier))
+        self._call(
+            len(adapters),
+            lambda call_id, i: UnloadAdapter(call_id, adapters[i].key, adapters[i].tenant, tier),
+        )
 
     def _call(self, count: int, make: Callable[[int, int], LoadAdapter | UnloadAdapter]) -> list[Any]:
         call_ids = range(self._num_calls + 1, self._num_calls + 1 + count)

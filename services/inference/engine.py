@@ -96,8 +96,8 @@ class Engine:
                     self._finish(self._sequences[request_id], reason)
             case LoadAdapter(call_id, adapter, tier, pin):
                 self._start_io(self._residency.load(adapter, tier, pin, call_id))
-            case UnloadAdapter(call_id, key, tier):
-                self._start_io(self._residency.unload(key, tier, call_id))
+            case UnloadAdapter(call_id, key, tenant, tier):
+                self._start_io(self._residency.unload(key, tenant, tier, call_id))
             case SetTenantQuota(tenant, max_resident_bytes):
                 self._residency.tenants.set_quota(tenant, max_resident_bytes)
             case GetStats(call_id):

@@ -96,9 +96,9 @@ class EngineClient:
         """Returns when the adapter has reached `tier`. Raises ServiceError."""
         return await self._call(AdapterInfo, lambda call_id: LoadAdapter(call_id, adapter, tier, pin))
 
-    async def unload(self, key: AdapterKey, tier: ResidencyState) -> Freed:
-        """Returns when the adapter's requests have ended and `tier` is free. Raises ServiceError."""
-        return await self._call(Freed, lambda call_id: UnloadAdapter(call_id, key, tier))
+    async def unload(self, key: AdapterKey, tenant: str, tier: ResidencyState) -> Freed:
+        """Returns when the tenant's requests on it have ended and it holds no `tier`. Raises ServiceError."""
+        return await self._call(Freed, lambda call_id: UnloadAdapter(call_id, key, tenant, tier))
 
     async def stats(self) -> EngineStats:
         """The engine's counters now."""

@@ -54,10 +54,11 @@ class LoadAdapter:
 
 @dataclass(frozen=True, slots=True)
 class UnloadAdapter:
-    """Drain, then free `tier`: DEVICE frees pages, HOST both. Reply(Freed | ServiceError) follows."""
+    """Drain, then end the tenant's hold: on pages, for HOST on both. Reply(Freed | ServiceError) follows."""
 
     call_id: int
     key: AdapterKey
+    tenant: str
     tier: ResidencyState
 
 
@@ -78,7 +79,7 @@ class GetStats:
 
 @dataclass(frozen=True, slots=True)
 class ListResident:
-    """Reply(tuple[AdapterInfo, ...]) follows, sorted by version name."""
+    """Reply(tuple[AdapterInfo, ...]) follows, one for each tenant and adapter, sorted by version name."""
 
     call_id: int
 
@@ -150,7 +151,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """One adapter the engine knows of. `last_used_s` is time.monotonic() seconds."""
+    """One tenant's use of an adapter that the engine knows of. `last_used_s` is time.monotonic() seconds."""
 
     version_name: str
     key: AdapterKey
@@ -166,7 +167,7 @@ class AdapterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What an unload gave back."""
+    """What the tenant holds no more; free for all once no other tenant holds the same bytes."""
 
     device_bytes: int
     host_bytes: int

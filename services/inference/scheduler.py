@@ -173,8 +173,12 @@ class Scheduler:
     def _wanted_ahead_of(self, sequence: Sequence) -> set[AdapterKey]:
         """Adapters in the pool that requests before `sequence` in order wait for."""
         ahead = takewhile(lambda waiting: waiting.order < sequence.order, self._waiting)
-        keys = {waiting.adapter_key for waiting in ahead}
-        return {key for key in keys if key and self._residency.state(key) is ResidencyState.DEVICE}
+        adapters = (waiting.request.adapter for waiting in ahead)
+        by_tenant = {(each.key, each.tenant): each for each in adapters if each is not None}
+        in_pool = (
+            each for each in by_tenant.values() if self._residency.state(each) is ResidencyState.DEVICE
+        )
+        return {each.key for each in in_pool}
 
     def _last_unplanned(self, plan: Plan) -> Sequence:
         planned = {chunk.sequence.id for chunk in plan.chunks}
@@ -219,44 +223,46 @@ class Scheduler:
         begin = self._waiting.index(first)
         for sequence in self._waiting[begin : begin + LOOK_AHEAD]:
             promised_pages += self._kv.num_pages_for(sequence.num_tokens)
-            key = sequence.adapter_key
-            if key is None or self._residency.state(key) is not ResidencyState.HOST:
+            adapter = sequence.request.adapter
+            if adapter is None or self._residency.state(adapter) is not ResidencyState.HOST:
                 continue
-            io = self._residency.try_load_ahead(key, len(self._running) + promised_pages)
+            io = self._residency.try_load_ahead(adapter, len(self._running) + promised_pages)
             if io is None and not self._waits_for_tenant(sequence):
                 return
             plan.io += io or []
 
     def _adapter_is_ready(self, sequence: Sequence, plan: Plan) -> bool:
-        key = sequence.adapter_key
-        if key is None:
+        adapter = sequence.request.adapter
+        if adapter is None:
             return True
-        if self._residency.state(key) is ResidencyState.HOST:
-            plan.io += self._residency.try_load(key) or []
+        if self._residency.state(adapter) is ResidencyState.HOST:
+            plan.io += self._residency.try_load(adapter) or []
         # After the try: pins may leave no room for it ever.
-        error = self._residency.error(key)
+        error = self._residency.error(adapter)
         if error is not None:
             plan.failed.append((sequence, error))
             return False
-        return self._residency.state(key) is ResidencyState.DEVICE
+        return self._residency.state(adapter) is ResidencyState.DEVICE
 
     def _lacks_only_pages(self, sequence: Sequence) -> bool:
-        key = sequence.adapter_key
+        adapter = sequence.request.adapter
         return (
-            key is not None
-            and self._residency.error(key) is None
-            and self._residency.state(key) is ResidencyState.HOST
+            adapter is not None
+            and self._residency.error(adapter) is None
+            and self._residency.state(adapter) is ResidencyState.HOST
         )
 
     def _waits_for_tenant(self, sequence: Sequence) -> bool:
-        key = sequence.adapter_key
+        adapter = sequence.request.adapter
         return (
-            key is not None and self._residency.error(key) is None and self._residency.waits_for_tenant(key)
+            adapter is not None
+            and self._residency.error(adapter) is None
+            and self._residency.waits_for_tenant(adapter)
         )
 
     def _is_loading(self, sequence: Sequence) -> bool:
-        key = sequence.adapter_key
-        return key is not None and self._residency.state(key) is ResidencyState.LOADING
+        adapter = sequence.request.adapter
+        return adapter is not None and self._residency.state(adapter) is ResidencyState.LOADING
 
     def _start(self, sequence: Sequence, plan: Plan, promised_pages: int) -> bool:
         key = sequence.adapter_key

@@ -133,10 +133,11 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     async def UnloadAdapter(
         self, request: pb.UnloadAdapterRequest, context: Context
     ) -> pb.UnloadAdapterResponse:
-        """Returns when the adapter's requests have ended and its memory is free."""
+        """Returns when the tenant's requests on it have ended and the tenant holds it no more."""
         with self._work():
             tier = tier_from_wire(request.tier, ResidencyState.HOST)
-            freed = await self._engine.unload(await self._resident_key(request.adapter), tier)
+            key = await self._resident_key(request.adapter)
+            freed = await self._engine.unload(key, tenant_of(request.adapter), tier)
         return pb.UnloadAdapterResponse(
             freed_device_bytes=freed.device_bytes, freed_host_bytes=freed.host_bytes
         )
@@ -147,7 +148,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         return stats_to_wire(await self._engine.stats(), self._resolver.stats(), self._shadows.stats)
 
     async def _visible(self, caller: Caller) -> tuple[AdapterInfo, ...]:
-        """What the caller may know of. Weights that several tenants have show under the name last used."""
+        """What the caller may know of: its own use, whoever else has the same weights here."""
         adapters = await self._engine.list_resident()
         return tuple(info for info in adapters if caller.may_enter(tenant_of(info.version_name)))
 

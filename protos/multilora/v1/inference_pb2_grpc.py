@@ -85,7 +85,8 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListResidentAdapters(self, request, context):
-        """The adapters this server holds or is bringing in, by full version name.
+        """The adapters this server holds or is bringing in, by full version name: a row for each tenant that uses
+        one. Bytes that several tenants have are held once, and counted in each one's row.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +100,8 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnloadAdapter(self, request, context):
-        """Stops new use, waits for the running requests, then frees what `tier` says.
+        """Stops new use by the tenant, waits for its running requests, then ends its hold on what `tier` says and
+        its pin. Memory is free once no other tenant holds the same bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

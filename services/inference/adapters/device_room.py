@@ -5,14 +5,27 @@ know host copies, fetches or who waits why.
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from services.common.errors import ServiceError
 from services.inference.adapters import refusals
 from services.inference.adapters.entry import ON_DEVICE, Entry
 from services.inference.adapters.tenant_room import TenantRoom
+from services.inference.adapters.tenant_use import TenantUse
 from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool, PageUse
 from services.inference.request import AdapterKey
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """What has to go so that an adapter can come in for a tenant.
+
+    `victims` leave the pool; those `given_up` stay there for others, and leave the tenant's count alone.
+    """
+
+    victims: list[Entry]
+    given_up: list[Entry]
 
 
 class DeviceRoom:
@@ -52,33 +65,44 @@ class DeviceRoom:
         candidates = (entry for entry in self._by_need() if entry.key not in keep)
         return self._choose(candidates, num_pages, extra_rows)
 
-    def way_in(self, entry: Entry, spare_pages: int | None) -> list[Entry] | ServiceError | None:
-        """Whom to evict so that `entry` can be placed; None if that cannot be now, or why it never can be.
+    def way_in(self, entry: Entry, use: TenantUse, spare_pages: int | None) -> WayIn | ServiceError | None:
+        """How `entry` can come in for the tenant of `use`; None if it cannot now, or why it never can.
 
-        Its tenant's own go first where the tenant's quota asks for it. With `spare_pages`, ahead of its time,
-        nobody that is waited for; and as many pages must stay that are free, or idle and not waited for.
+        The tenant's own go first where its quota asks for it. With `spare_pages`, ahead of its time, nobody
+        that is waited for; and as many pages must stay that are free, or idle and not waited for.
         """
-        if entry.num_pages >= self.pool.num_pages - self.pinned_pages:
-            return refusals.crowded_out(entry, self.pinned_pages, self.pool.num_pages)
-        refusal = self.tenants.refusal(entry, self._pinned)
+        is_in_pool = entry.state in ON_DEVICE
+        if not is_in_pool and entry.num_pages >= self.pool.num_pages - self.pinned_pages:
+            return refusals.crowded_out(entry, use, self.pinned_pages, self.pool.num_pages)
+        refusal = self.tenants.refusal(entry, use)
         if refusal is not None:
             return refusal
-        if not self.could_hold(entry.num_pages, extra_rows=1):
+        if not is_in_pool and not self.could_hold(entry.num_pages, extra_rows=1):
             return None
+        own = self.tenants.must_leave(entry, use.tenant, wanted_too=spare_pages is None)
+        if own is None:
+            return None
+        given_up = [each for each in own if each.is_shared(each.uses[use.tenant])]
+        leaving = [each for each in own if not each.is_shared(each.uses[use.tenant])]
+        if is_in_pool:
+            return WayIn(leaving, given_up)
+        victims = self._victims_for(entry, leaving, spare_pages)
+        return None if victims is None else WayIn(victims, given_up)
+
+    def _victims_for(
+        self, entry: Entry, leaving: Collection[Entry], spare_pages: int | None
+    ) -> list[Entry] | None:
         candidates = self._by_need()
         if spare_pages is not None:
             candidates = [idle for idle in candidates if not idle.is_wanted]
             reach = self.pool.num_free + sum(idle.num_pages for idle in candidates)
             if reach < entry.num_pages + spare_pages:
                 return None
-        own = self.tenants.must_leave(entry, candidates)
-        return None if own is None else self._choose(candidates, entry.num_pages, 1, own)
+        return self._choose(candidates, entry.num_pages, 1, leaving)
 
-    def waits_for_tenant(self, entry: Entry) -> bool:
-        """Whether its tenant's quota alone keeps `entry` out, until one of the tenant's own is idle."""
-        if not self.tenants.has_quota(entry.adapter.tenant):
-            return False
-        return self.tenants.must_leave(entry, self._by_need()) is None
+    def waits_for_tenant(self, entry: Entry, tenant: str) -> bool:
+        """Whether the tenant's quota alone keeps `entry` out, until one of the tenant's own is idle."""
+        return self.tenants.must_leave(entry, tenant) is None
 
     def _by_need(self) -> list[Entry]:
         """The idle, least recently used first; those that somebody waits for go last."""
@@ -101,20 +125,20 @@ class DeviceRoom:
             rows_short -= 1
         return chosen if pages_short <= 0 and rows_short <= 0 else None
 
-    def pin_refusal(self, entry: Entry) -> ServiceError | None:
+    def pin_refusal(self, entry: Entry, use: TenantUse) -> ServiceError | None:
         """Why `entry` may not be pinned as well: pins may take half the pool."""
         if (self.pinned_pages + entry.num_pages) * 2 <= self.pool.num_pages:
             return None
-        return refusals.pool_is_pinned(entry, self.pinned_pages, self.pool.num_pages)
+        return refusals.pool_is_pinned(entry, use, self.pinned_pages, self.pool.num_pages)
 
-    def place(self, entry: Entry) -> None:
-        """Gives `entry` pages and a row, which must be free, and makes it LOADING."""
+    def place(self, entry: Entry, use: TenantUse) -> None:
+        """Gives `entry` pages and a row, which must be free, and makes it LOADING for the tenant of `use`."""
         pages = self.pool.allocate(entry.num_pages, PageUse.ADAPTER)
         assert pages is not None, "no room: ask victims() first"
         entry.pages, entry.adapter_index = pages, self._free_rows.pop()
         entry.state = ResidencyState.LOADING
         self.num_loading += 1
-        self.tenants.add(entry)
+        self.tenants.add(entry, use)
 
     def loaded(self, entry: Entry) -> None:
         """Makes `entry` DEVICE: its weights have arrived."""
@@ -127,7 +151,9 @@ class DeviceRoom:
         assert entry.adapter_index is not None
         row = entry.adapter_index
         self.pool.release(entry.pages)
-        self.tenants.remove(entry)
+        for use in entry.uses.values():
+            if use.is_in_pool:
+                self.tenants.remove(entry, use)
         self._free_rows.append(row)
         entry.pages, entry.adapter_index, entry.state = (), None, state
         self.note(entry)
@@ -149,8 +175,9 @@ class DeviceRoom:
             else:
                 self.pinned_pages -= self._pinned.pop(entry.key)
 
-    def touch(self, entry: Entry) -> None:
-        """Makes `entry` the most recently used of the idle."""
+    def touch(self, entry: Entry, use: TenantUse) -> None:
+        """Makes `entry` the most recently used of the idle, and of the tenant's."""
+        self.tenants.touch(entry, use)
         if entry.key in self._idle:
             self._idle[entry.key] = self._idle.pop(entry.key)
 

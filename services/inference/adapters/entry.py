@@ -2,40 +2,27 @@
 
 from dataclasses import dataclass, field
 
-from services.common.errors import ServiceError
+from services.inference.adapters.tenant_use import TenantUse
 from services.inference.messages import AdapterInfo, ResidencyState
-from services.inference.request import AdapterKey, ResolvedAdapter
+from services.inference.request import AdapterKey
 
 ON_DEVICE = (ResidencyState.LOADING, ResidencyState.DEVICE)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCall:
-    """An operator who waits until the adapter is at `tier` (HOST or DEVICE)."""
-
-    tier: ResidencyState
-    pin: bool
-
-
 @dataclass(slots=True)
 class Entry:
-    """One adapter that is somewhere here, or wanted.
+    """One adapter that is somewhere here, or wanted, and the tenants that use it.
 
     `packed_bytes` is the size of its packed pages, on the host and on the device alike, known once
     it was fetched; `host_bytes` is the same while a host copy is held and 0 otherwise. `pages` and
-    `adapter_index` (its row of the RankRowTable) are set in LOADING and DEVICE. `pin` is the tier it
-    must not fall below. `waiting` is in order of arrival.
+    `adapter_index` (its row of the RankRowTable) are set in LOADING and DEVICE. `fetched_for` is the
+    tenant whose name for it the last fetch was by.
     """
 
-    adapter: ResolvedAdapter
-    last_used_s: float
+    key: AdapterKey
+    uses: dict[str, TenantUse] = field(default_factory=dict)
     state: ResidencyState = ResidencyState.REMOTE
-    waiting: dict[str, None] = field(default_factory=dict)
-    running: set[str] = field(default_factory=set)
-    loads: dict[int, LoadCall] = field(default_factory=dict)
-    unloads: dict[int, ResidencyState] = field(default_factory=dict)
-    pin: ResidencyState | None = None
-    error: ServiceError | None = None
+    fetched_for: str = ""
     num_pages: int = 0
     packed_bytes: int = 0
     host_bytes: int = 0
@@ -43,70 +30,92 @@ class Entry:
     adapter_index: int | None = None
 
     @property
-    def key(self) -> AdapterKey:
-        """The adapter's content digest."""
-        return self.adapter.key
-
-    @property
     def is_wanted(self) -> bool:
         """Whether a request or an operator waits for it."""
-        return bool(self.waiting or self.loads)
+        return any(use.is_wanted for use in self.uses.values())
 
     @property
     def is_evictable(self) -> bool:
         """Whether its pages may be given to others."""
-        return self.state is ResidencyState.DEVICE and not self.running and not self.is_page_pinned
+        return self.state is ResidencyState.DEVICE and not any(
+            use.running or use.pin is ResidencyState.DEVICE for use in self.uses.values()
+        )
 
     @property
     def is_page_pinned(self) -> bool:
         """Whether a pin keeps it in the pool."""
-        return self.state in ON_DEVICE and self.pin is ResidencyState.DEVICE
+        return self.state in ON_DEVICE and self.is_pinned(ResidencyState.DEVICE)
 
     @property
     def is_host_copy_spare(self) -> bool:
         """Whether its host copy may be dropped."""
-        if self.pin is ResidencyState.HOST:
+        if self.is_pinned(ResidencyState.HOST):
             return False
         return self.state is ResidencyState.DEVICE or (
             self.state is ResidencyState.HOST and not self.is_wanted
         )
 
-    def info(self) -> AdapterInfo:
-        """What an operator sees of it."""
+    def is_pinned(self, tier: ResidencyState) -> bool:
+        """Whether some tenant's pin is at `tier`."""
+        return any(use.pin is tier for use in self.uses.values())
+
+    def is_shared(self, use: TenantUse) -> bool:
+        """Whether tenants other than that of `use` have it in the pool."""
+        return any(other.is_in_pool for other in self.uses.values() if other is not use)
+
+    def use_of(self, request_id: str) -> TenantUse:
+        """The use that a request which waits or runs belongs to."""
+        return next(u for u in self.uses.values() if request_id in u.waiting or request_id in u.running)
+
+    def state_for(self, use: TenantUse) -> ResidencyState:
+        """Where it is for one tenant: HOST while it is in the pool for others alone."""
+        if self.state in ON_DEVICE and not use.is_in_pool:
+            return ResidencyState.HOST
+        return self.state
+
+    def info(self, use: TenantUse) -> AdapterInfo:
+        """What an operator of the use's tenant sees of it."""
         return AdapterInfo(
-            version_name=self.adapter.version_name,
+            version_name=use.adapter.version_name,
             key=self.key,
-            residency=self.state,
-            pinned=self.pin is not None,
-            rank=self.adapter.rank,
-            device_bytes=self.packed_bytes if self.pages else 0,
+            residency=self.state_for(use),
+            pinned=use.pin is not None,
+            rank=use.adapter.rank,
+            device_bytes=self.packed_bytes if use.is_in_pool else 0,
             host_bytes=self.host_bytes,
-            running_requests=len(self.running),
-            waiting_requests=len(self.waiting),
-            last_used_s=self.last_used_s,
+            running_requests=len(use.running),
+            waiting_requests=len(use.waiting),
+            last_used_s=use.last_used_s,
         )
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless what it says of itself agrees."""
-        who = f"{self.adapter.version_name} in {self.state}"
-        assert not self.running & self.waiting.keys(), f"{who}: a request both waits and runs"
-        assert not self.running or self.state is ResidencyState.DEVICE, f"{who}: requests run"
-        assert bool(self.pages) == (self.state in ON_DEVICE), f"{who}: pages {self.pages}"
-        assert (self.adapter_index is not None) == (self.state in ON_DEVICE), f"{who}: table row"
+        is_on_device = self.state in ON_DEVICE
+        who = f"{self.key[:12]} in {self.state}"
+        for tenant, use in self.uses.items():
+            assert use.tenant == tenant, f"{who}: a use is filed under {tenant}"
+            self._check_use(use, f"{use.adapter.version_name} in {self.state}")
+        assert self.uses, f"{who}: nobody's"
+        assert bool(self.pages) == is_on_device, f"{who}: pages {self.pages}"
+        assert (self.adapter_index is not None) == is_on_device, f"{who}: table row"
+        assert any(use.is_in_pool for use in self.uses.values()) == is_on_device, f"{who}: in the pool"
         assert self.state is not ResidencyState.HOST or self.host_bytes, f"{who}: no host copy"
         assert self.state is not ResidencyState.LOADING or self.host_bytes, f"{who}: its source was dropped"
         assert self.state not in (ResidencyState.REMOTE, ResidencyState.FETCHING) or not self.host_bytes, (
             f"{who}: has a host copy"
         )
-        assert self.state is not ResidencyState.REMOTE or self.is_wanted, f"{who}: nobody wants it"
-        assert self.state is not ResidencyState.REMOTE or self.error, f"{who}: wanted, and nobody fetches it"
-        assert not self.error or self.waiting, f"{who}: an error for nobody"
+
+    def _check_use(self, use: TenantUse, who: str) -> None:
+        use.check_integrity(who)
+        assert not use.running or self.state is ResidencyState.DEVICE, f"{who}: requests run"
+        assert self.state is not ResidencyState.REMOTE or use.error, f"{who}: nobody fetches it"
         assert (
-            not self.unloads
-            or self.running
-            or self.state in (ResidencyState.FETCHING, ResidencyState.LOADING)
+            not use.unloads or use.running or self.state in (ResidencyState.FETCHING, ResidencyState.LOADING)
         ), f"{who}: not unloaded"
-        assert self.pin is not ResidencyState.DEVICE or self.state is ResidencyState.DEVICE, (
+        assert use.pin is not ResidencyState.DEVICE or self.state is ResidencyState.DEVICE, (
             f"{who}: pinned to the pool"
         )
-        assert self.pin is not ResidencyState.HOST or self.host_bytes, f"{who}: pinned to the host"
+        assert use.pin is not ResidencyState.HOST or self.host_bytes, f"{who}: pinned to the host"
+        assert (
+            use.is_in_pool or self.host_bytes or not use.is_idle or self.state is ResidencyState.FETCHING
+        ), f"{who}: a tenant's that has nothing of it"

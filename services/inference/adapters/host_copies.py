@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from services.common.errors import ServiceError
 from services.inference.adapters import refusals
 from services.inference.adapters.entry import Entry
+from services.inference.adapters.tenant_use import TenantUse
 from services.inference.messages import ResidencyState
 from services.inference.request import AdapterKey
 
@@ -37,13 +38,13 @@ class HostCopies:
         if entry.key in self._entries:
             self._entries[entry.key] = self._entries.pop(entry.key)
 
-    def pin_refusal(self, entry: Entry) -> ServiceError | None:
+    def pin_refusal(self, entry: Entry, use: TenantUse) -> ServiceError | None:
         """Why the copy of `entry` may not be pinned as well: pins may take half the host cache."""
-        pinned = (other for other in self._entries.values() if other.pin is ResidencyState.HOST)
+        pinned = (other for other in self._entries.values() if other.is_pinned(ResidencyState.HOST))
         pinned_bytes = sum(other.host_bytes for other in pinned)
         if (pinned_bytes + entry.host_bytes) * 2 <= self.capacity_bytes:
             return None
-        return refusals.host_is_pinned(entry, pinned_bytes, self.capacity_bytes)
+        return refusals.host_is_pinned(entry, use, pinned_bytes, self.capacity_bytes)
 
     def surplus(self) -> list[Entry]:
         """Whose copies to drop so that the rest fits, least recently used first."""

@@ -2,6 +2,9 @@
 
     REMOTE -> FETCHING -> HOST -> LOADING -> DEVICE
 
+Bytes that several tenants have are one adapter, fetched and held once; each tenant has a use of its own of
+it, and sees, pins, unloads and is counted for that use alone.
+
 Owned by the engine's loop; every method is immediate. What must be read or copied is returned as a
 list of `Io`, to be executed in order; the answers come back by `on_fetched`, `on_fetch_failed` and
 `on_loaded`. I/O that falls due in a method that returns none (`stop`, `leave`, `requeue`) comes with
@@ -17,12 +20,14 @@ from collections.abc import Callable, Collection
 
 from services.common.errors import Reason, ServiceError, not_found
 from services.inference.adapters import refusals
-from services.inference.adapters.device_room import DeviceRoom
-from services.inference.adapters.entry import Entry, LoadCall
+from services.inference.adapters.device_room import DeviceRoom, WayIn
+from services.inference.adapters.entries import Entries
+from services.inference.adapters.entry import Entry
 from services.inference.adapters.host_copies import HostCopies
 from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, FetchSource, Io, Load
 from services.inference.adapters.operator_calls import Completed, OperatorCalls
 from services.inference.adapters.residency_counters import ResidencyCounters
+from services.inference.adapters.tenant_use import LoadCall, TenantUse
 from services.inference.messages import AdapterInfo, Freed, ResidencyState
 from services.inference.page_pool import PagePool
 from services.inference.request import AdapterKey, ResolvedAdapter
@@ -48,24 +53,28 @@ class Residency:
         self._device = DeviceRoom(pool, num_table_rows)
         self.tenants = self._device.tenants
         self._host = HostCopies(host_capacity_bytes)
-        self._entries: dict[AdapterKey, Entry] = {}
+        self._entries = Entries()
         self._calls = OperatorCalls(self._device, self._host)
         self._io: list[Io] = []
         self._counters = ResidencyCounters()
 
     # ---- what the scheduler asks
 
-    def state(self, key: AdapterKey) -> ResidencyState:
-        """Where `key` is for a request that wants to start: FETCHING while an unload drains it."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return REMOTE
-        return FETCHING if entry.unloads else entry.state
+    def state(self, adapter: ResolvedAdapter) -> ResidencyState:
+        """Where `adapter` is for a request that wants to start: FETCHING while its tenant's unload drains it.
 
-    def error(self, key: AdapterKey) -> ServiceError | None:
-        """Why `key` cannot be had for those who wait now; forgotten when the last of them left."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.error
+        HOST while it is in the pool for other tenants alone: `try_load` lets it in for this one.
+        """
+        found = self._entries.find(adapter.key, adapter.tenant)
+        if found is None:
+            return REMOTE
+        entry, use = found
+        return FETCHING if use.unloads else entry.state_for(use)
+
+    def error(self, adapter: ResolvedAdapter) -> ServiceError | None:
+        """Why the tenant cannot have `adapter` now; forgotten when the last of its requests left."""
+        found = self._entries.find(adapter.key, adapter.tenant)
+        return None if found is None else found[1].error
 
     def adapter_index(self, key: AdapterKey) -> int:
         """The row of `key`, which must be LOADING or DEVICE, in the RankRowTable."""
@@ -84,71 +93,78 @@ class Residency:
         return self._counters.with_gauges(self._host.held_bytes, self._device.num_placed)
 
     def info(self) -> tuple[AdapterInfo, ...]:
-        """Every adapter known here, by version name."""
-        return tuple(
-            sorted((entry.info() for entry in self._entries.values()), key=lambda info: info.version_name)
-        )
+        """Every adapter known here, once for each tenant that uses it, by version name."""
+        return self._entries.info()
 
     # ---- requests
 
     def require(self, adapter: ResolvedAdapter, request_id: str) -> list[Io]:
         """Makes `request_id` wait for `adapter`, and fetches it if it is nowhere here."""
-        entry = self._entry(adapter)
-        assert request_id not in entry.waiting, f"{request_id} waits already"
-        assert request_id not in entry.running, f"{request_id} runs already"
+        entry, use = self._entries.use(adapter, self._clock())
+        assert request_id not in use.waiting, f"{request_id} waits already"
+        assert request_id not in use.running, f"{request_id} runs already"
         self._counters.count_require(entry.state)
-        entry.waiting[request_id] = None
-        self._touch(entry)
+        use.waiting[request_id] = None
+        self._touch(entry, use)
         return self._settled(entry)
 
     def start(self, key: AdapterKey, request_id: str) -> None:
-        """Waiting -> running; `state(key)` must be DEVICE."""
-        assert self.state(key) is DEVICE, f"{key} is {self.state(key)}"
+        """Waiting -> running; `state` of its adapter must be DEVICE."""
         entry = self._entries[key]
-        del entry.waiting[request_id]
-        entry.running.add(request_id)
-        self._touch(entry)
+        use = entry.use_of(request_id)
+        assert self.state(use.adapter) is DEVICE, f"{key} is {self.state(use.adapter)}"
+        del use.waiting[request_id]
+        use.running.add(request_id)
+        self._touch(entry, use)
         self._device.note(entry)
 
     def requeue(self, key: AdapterKey, request_id: str) -> None:
         """Running -> waiting: the request was preempted."""
         entry = self._entries[key]
-        entry.running.remove(request_id)
-        entry.waiting[request_id] = None
-        self._touch(entry)
+        use = entry.use_of(request_id)
+        use.running.remove(request_id)
+        use.waiting[request_id] = None
+        self._touch(entry, use)
         self._settle(entry)
 
     def stop(self, key: AdapterKey, request_id: str) -> None:
         """Running -> gone."""
         entry = self._entries[key]
-        entry.running.remove(request_id)
-        self._touch(entry)
+        use = entry.use_of(request_id)
+        use.running.remove(request_id)
+        self._touch(entry, use)
         self._settle(entry)
 
     def leave(self, key: AdapterKey, request_id: str) -> None:
         """Waiting -> gone."""
         entry = self._entries[key]
-        del entry.waiting[request_id]
-        if not entry.waiting:
-            entry.error = None
+        use = entry.use_of(request_id)
+        del use.waiting[request_id]
+        if not use.waiting:
+            use.error = None
         self._settle(entry)
 
     # ---- room in the pool
 
-    def try_load(self, key: AdapterKey) -> list[Io] | None:
+    def try_load(self, adapter: ResolvedAdapter) -> list[Io] | None:
         """HOST -> LOADING, evicting idle adapters if need be; None if there is no room now.
 
-        None as well if there never is, by pins or a quota: `error(key)` says so.
+        What other tenants have in the pool is there for this one at once. None as well if there never is
+        room, by pins or a quota: `error(adapter)` says so.
         """
-        return self._take_io() if self._place(self._entries[key]) else None
+        entry, use = self._entries.known(adapter)
+        return self._take_io() if self._place(entry, use) else None
 
-    def waits_for_tenant(self, key: AdapterKey) -> bool:
-        """Whether its tenant's quota alone keeps `key` out of the pool, until another of its is idle."""
-        return self.state(key) is HOST and self._device.waits_for_tenant(self._entries[key])
+    def waits_for_tenant(self, adapter: ResolvedAdapter) -> bool:
+        """Whether the tenant's quota alone keeps `adapter` out, until another of the tenant's is idle."""
+        if not self.tenants.has_quota(adapter.tenant) or self.state(adapter) is not HOST:
+            return False
+        return self._device.waits_for_tenant(self._entries[adapter.key], adapter.tenant)
 
-    def try_load_ahead(self, key: AdapterKey, spare_pages: int) -> list[Io] | None:
+    def try_load_ahead(self, adapter: ResolvedAdapter, spare_pages: int) -> list[Io] | None:
         """The same ahead of a request's turn: `spare_pages` stay within reach of those before it."""
-        return self._take_io() if self._place(self._entries[key], spare_pages) else None
+        entry, use = self._entries.known(adapter)
+        return self._take_io() if self._place(entry, use, spare_pages) else None
 
     def evict_idle(self, num_pages: int, keep: Collection[AdapterKey] = ()) -> list[Io]:
         """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached.
@@ -172,16 +188,22 @@ class Residency:
         self._host.add(entry, host_bytes)
         if num_pages >= self._pool.num_pages:
             self._drop_host(entry)
-            self._refuse(entry, refusals.too_large(entry, self._pool.num_pages))
+            for use in entry.uses.values():
+                self._refuse(entry, use, refusals.too_large(entry, use, self._pool.num_pages))
         return self._settled(entry)
 
     def on_fetch_failed(self, key: AdapterKey, error: ServiceError) -> list[Io]:
-        """FETCHING -> REMOTE; those who waited get `error`."""
+        """FETCHING -> REMOTE; those of the tenant that it was fetched for get `error`.
+
+        For others that wait it is fetched again by their own name, which may be good.
+        """
         entry = self._entries[key]
         assert entry.state is FETCHING, f"{key} is {entry.state}"
         self._counters.fetch_failures += 1
         entry.state = REMOTE
-        self._refuse(entry, error)
+        use = entry.uses.get(entry.fetched_for)
+        if use is not None:
+            self._refuse(entry, use, error)
         return self._settled(entry)
 
     def on_loaded(self, key: AdapterKey) -> list[Io]:
@@ -189,7 +211,9 @@ class Residency:
         entry = self._entries[key]
         assert entry.state is LOADING, f"{key} is {entry.state}"
         self._device.loaded(entry)
-        self._touch(entry)
+        for use in entry.uses.values():
+            if use.is_in_pool:
+                self._touch(entry, use)
         return self._settled(entry)
 
     def on_load_failed(self, key: AdapterKey, error: ServiceError) -> list[Io]:
@@ -198,7 +222,8 @@ class Residency:
         assert entry.state is LOADING, f"{key} is {entry.state}"
         self._device.loaded(entry)
         self._vacate(entry)
-        self._refuse(entry, error)
+        for use in entry.uses.values():
+            self._refuse(entry, use, error)
         return self._settled(entry)
 
     # ---- operator commands
@@ -206,23 +231,26 @@ class Residency:
     def load(self, adapter: ResolvedAdapter, tier: ResidencyState, pin: bool, call_id: int) -> list[Io]:
         """Brings `adapter` to `tier` (HOST or DEVICE), and keeps it there if `pin`."""
         assert tier in (HOST, DEVICE), f"no tier to load to: {tier}"
-        entry = self._entry(adapter)
-        self._calls.load(entry, call_id, LoadCall(tier, pin))
-        self._touch(entry)
+        entry, use = self._entries.use(adapter, self._clock())
+        self._calls.load(entry, use, call_id, LoadCall(tier, pin))
+        self._touch(entry, use)
         return self._settled(entry)
 
-    def unload(self, key: AdapterKey, tier: ResidencyState, call_id: int) -> list[Io]:
-        """Unpins `key`; once nothing runs on it, frees its pages, and its host copy too if `tier` is HOST.
+    def unload(self, key: AdapterKey, tenant: str, tier: ResidencyState, call_id: int) -> list[Io]:
+        """Ends the tenant's pin of `key`, and once nothing of its runs on it, the tenant's hold on it.
 
-        Requests that wait, now or meanwhile, wait for that and then bring it here again.
+        Its pages are free when no other tenant has it in the pool, and if `tier` is HOST its host copy when
+        no other uses it. The tenant's requests that wait, now or meanwhile, wait for that and then bring it
+        here again.
         """
         assert tier in (HOST, DEVICE), f"no tier to unload: {tier}"
-        entry = self._entries.get(key)
-        if entry is None:
+        found = self._entries.find(key, tenant)
+        if found is None:
             message = f"adapter {key[:12]} is neither in the pool nor in host memory: nothing to unload"
             self._calls.answer(call_id, not_found(Reason.ADAPTER_NOT_FOUND, message))
             return self._take_io()
-        self._calls.unload(entry, call_id, tier)
+        entry, use = found
+        self._calls.unload(entry, use, call_id, tier)
         return self._settled(entry)
 
     def try_operator_loads(self) -> list[Io]:
@@ -237,14 +265,6 @@ class Residency:
 
     # ---- how an entry moves on by itself
 
-    def _entry(self, adapter: ResolvedAdapter) -> Entry:
-        entry = self._entries.get(adapter.key)
-        if entry is None:
-            entry = self._entries[adapter.key] = Entry(adapter, self._clock())
-        # The same weights may go by several names: show, and fetch by, the one that was resolved last.
-        entry.adapter = adapter
-        return entry
-
     def _settled(self, entry: Entry) -> list[Io]:
         self._settle(entry)
         return self._take_io()
@@ -252,62 +272,77 @@ class Residency:
     def _settle(self, entry: Entry) -> None:
         """Takes every step that `entry` can take now; called after any change of it."""
         self._device.note(entry)
-        if entry.unloads:
-            self._unload_if_drained(entry)
-        if not entry.unloads:
-            self._calls.complete_loads(entry)
-            self._advance(entry)
+        uses = tuple(entry.uses.values())
+        for use in uses:
+            self._unload_if_drained(entry, use)
+        for use in uses:
+            if not use.unloads:
+                self._calls.complete_loads(entry, use)
+                self._advance(entry, use)
         self._device.note(entry)
         self._calls.note(entry)
-        if entry.state is REMOTE and not entry.is_wanted:
-            self._entries.pop(entry.key, None)
+        self._entries.forget_unused(entry)
         self._trim_host()
 
-    def _advance(self, entry: Entry) -> None:
-        if entry.state is REMOTE and entry.is_wanted and entry.error is None:
-            entry.state = FETCHING
-            self._io.append(Fetch(entry.adapter))
-        elif entry.state is HOST and entry.loads:
-            self._place(entry)
+    def _advance(self, entry: Entry, use: TenantUse) -> None:
+        if entry.state is REMOTE and use.is_wanted and use.error is None:
+            entry.state, entry.fetched_for = FETCHING, use.tenant
+            self._io.append(Fetch(use.adapter))
+        elif use.loads and self._place(entry, use):
+            self._calls.complete_loads(entry, use)
 
-    def _unload_if_drained(self, entry: Entry) -> None:
-        if entry.running or entry.state in (FETCHING, LOADING):
+    def _unload_if_drained(self, entry: Entry, use: TenantUse) -> None:
+        if use.running or entry.state in (FETCHING, LOADING):
             return
-        for call_id, tier in entry.unloads.items():
-            self._calls.answer(call_id, self._free(entry, tier))
-        entry.unloads.clear()
+        for call_id, tier in use.unloads.items():
+            self._calls.answer(call_id, self._free(entry, use, tier))
+        use.unloads.clear()
 
-    def _free(self, entry: Entry, tier: ResidencyState) -> Freed:
-        device_bytes = host_bytes = 0
-        if entry.state is DEVICE:
-            device_bytes = entry.packed_bytes
-            self._vacate(entry)
-        if tier is HOST and entry.host_bytes:
-            host_bytes = entry.host_bytes
-            self._drop_host(entry)
+    def _free(self, entry: Entry, use: TenantUse, tier: ResidencyState) -> Freed:
+        """What the tenant holds no more; others may hold the same bytes, which is not for it to know."""
+        device_bytes = entry.packed_bytes if use.is_in_pool else 0
+        host_bytes = entry.host_bytes if tier is HOST and entry.uses.get(use.tenant) is use else 0
+        if use.is_in_pool:
+            self._give_up(entry, use)
+        if tier is HOST:
+            if entry.host_bytes and len(entry.uses) == 1:
+                self._drop_host(entry)
+            elif not use.is_wanted:
+                entry.uses.pop(use.tenant, None)
         return Freed(device_bytes, host_bytes)
 
-    def _refuse(self, entry: Entry, error: ServiceError) -> None:
-        self._calls.fail_loads(entry, error)
-        if entry.waiting:
-            entry.error = error
+    def _refuse(self, entry: Entry, use: TenantUse, error: ServiceError) -> None:
+        self._calls.fail_loads(entry, use, error)
+        if use.waiting:
+            use.error = error
 
     # ---- moves of bytes
 
-    def _place(self, entry: Entry, spare_pages: int | None = None) -> bool:
-        if entry.state is not HOST or entry.error is not None:
+    def _place(self, entry: Entry, use: TenantUse, spare_pages: int | None = None) -> bool:
+        if entry.state_for(use) is not HOST or use.error is not None:
             return False
-        victims = self._device.way_in(entry, spare_pages)
-        if isinstance(victims, ServiceError):
-            self._refuse(entry, victims)
-        if not isinstance(victims, list):
+        way_in = self._device.way_in(entry, use, spare_pages)
+        if isinstance(way_in, ServiceError):
+            self._refuse(entry, use, way_in)
+        if not isinstance(way_in, WayIn):
             return False
-        self._evict(victims)
-        self._device.place(entry)
-        self._io.append(Load(entry.key, self.adapter_index(entry.key), entry.pages))
-        for victim in victims:
-            self._settle(victim)
+        for each in way_in.given_up:
+            self.tenants.remove(each, each.uses[use.tenant])
+        self._evict(way_in.victims)
+        if entry.state is HOST:
+            self._device.place(entry, use)
+            self._io.append(Load(entry.key, self.adapter_index(entry.key), entry.pages))
+        else:
+            self.tenants.add(entry, use)
+        for each in (*way_in.given_up, *way_in.victims):
+            self._settle(each)
         return True
+
+    def _give_up(self, entry: Entry, use: TenantUse) -> None:
+        if entry.is_shared(use):
+            self.tenants.remove(entry, use)
+        else:
+            self._vacate(entry)
 
     def _evict(self, victims: list[Entry]) -> None:
         for victim in victims:
@@ -328,12 +363,11 @@ class Residency:
         for entry in self._host.surplus():
             self._drop_host(entry)
             self._counters.host_evictions += 1
-            if entry.state is REMOTE:
-                del self._entries[entry.key]
+            self._entries.forget_unused(entry)
 
-    def _touch(self, entry: Entry) -> None:
-        entry.last_used_s = self._clock()
-        self._device.touch(entry)
+    def _touch(self, entry: Entry, use: TenantUse) -> None:
+        use.last_used_s = self._clock()
+        self._device.touch(entry, use)
         self._host.touch(entry)
 
     def _take_io(self) -> list[Io]:
@@ -344,15 +378,13 @@ class Residency:
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless states, requests, pages, table rows and host bytes agree."""
-        entries = tuple(self._entries.values())
-        for key, entry in self._entries.items():
-            assert entry.key == key, f"{key} is filed under another key"
-            entry.check_integrity()
+        entries = tuple(self._entries)
+        self._entries.check_integrity()
         self._calls.check_integrity(entries)
         self._device.check_integrity(entries)
         self._host.check_integrity(entries)
 
     def __repr__(self) -> str:
-        states = Counter(entry.state for entry in self._entries.values())
+        states = Counter(entry.state for entry in self._entries)
         counts = ", ".join(f"{state}={states[state]}" for state in ResidencyState)
         return f"Residency({counts})"

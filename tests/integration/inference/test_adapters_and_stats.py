@@ -106,7 +106,7 @@ async def test_unload_says_what_it_freed(model):
         reply = await served.stub.UnloadAdapter(pb.UnloadAdapterRequest(adapter="acme/support"))
         assert isinstance(await served.engine.next_command(), ListResident)
         command = await served.engine.next_command()
-        assert command == UnloadAdapter(command.call_id, SUPPORT.key, ResidencyState.HOST)
+        assert command == UnloadAdapter(command.call_id, SUPPORT.key, "acme", ResidencyState.HOST)
         await served.stub.UnloadAdapter(pb.UnloadAdapterRequest(adapter="acme/support", tier=pb.DEVICE))
         assert isinstance(await served.engine.next_command(), ListResident)
         assert (await served.engine.next_command()).tier == ResidencyState.DEVICE

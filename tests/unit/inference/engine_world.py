@@ -23,10 +23,10 @@ PAGE_TOKENS = 4
 EOS = 1
 
 
-def adapter(name: str) -> ResolvedAdapter:
-    return ResolvedAdapter(
-        AdapterKey(f"key-{name}"), f"tenants/t/adapters/{name}/versions/1", 8, (AdapterFile("a", 1, "0"),)
-    )
+def adapter(name: str, tenant: str = "t") -> ResolvedAdapter:
+    """The same bytes as those of that name in another tenant."""
+    version_name = f"tenants/{tenant}/adapters/{name}/versions/1"
+    return ResolvedAdapter(AdapterKey(f"key-{name}"), version_name, 8, (AdapterFile("a", 1, "0"),))
 
 
 def token_at(request: Request, index: int) -> int:
@@ -130,6 +130,7 @@ class World:
         request_id: str,
         *,
         on: str = "",
+        tenant: str = "t",
         prompt: int = 3,
         max_tokens: int = 4,
         priority: int = 0,
@@ -138,7 +139,7 @@ class World:
         request = Request(
             request_id=request_id,
             prompt_token_ids=tuple(range(10, 10 + prompt)),
-            adapter=adapter(on) if on else None,
+            adapter=adapter(on, tenant) if on else None,
             sampling=SamplingParams(max_tokens=max_tokens, seed=1),
             arrival_s=self.now_s,
             priority=priority,

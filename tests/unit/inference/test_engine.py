@@ -88,11 +88,11 @@ def test_idle_adapters_give_way_to_kv_and_come_back() -> None:
     world = World(num_pages=8)
     world.submit("first", on="a")
     world.run()
-    assert world.residency.state(adapter("a").key) is ResidencyState.DEVICE
+    assert world.residency.state(adapter("a")) is ResidencyState.DEVICE
     world.submit("long", prompt=4, max_tokens=28)
     world.run()
     assert world.ended["long"] == Finished("long", FinishReason.LENGTH)
-    assert world.residency.state(adapter("a").key) is ResidencyState.HOST
+    assert world.residency.state(adapter("a")) is ResidencyState.HOST
     again = world.submit("again", on="a")
     world.run()
     assert world.tokens["again"] == _expected(again)
@@ -269,7 +269,7 @@ def test_an_operator_loads_pins_and_unloads() -> None:
     replies = {event.call_id: event.value for event in world.events if isinstance(event, Reply)}
     assert replies[1].residency is ResidencyState.DEVICE
     assert replies[1].pinned
-    world.engine.handle(UnloadAdapter(2, adapter("a").key, ResidencyState.HOST))
+    world.engine.handle(UnloadAdapter(2, adapter("a").key, "t", ResidencyState.HOST))
     world.engine.handle(GetStats(3))
     world.run()
     replies = {event.call_id: event.value for event in world.events if isinstance(event, Reply)}
@@ -334,7 +334,7 @@ def test_whatever_operators_do_every_request_and_call_is_answered(operations, ra
         if kind == "submit":
             world.submit(f"r{index}", on=name, prompt=size, max_tokens=size)
         elif kind == "unload":
-            world.engine.handle(UnloadAdapter(index, adapter(name).key, tier))
+            world.engine.handle(UnloadAdapter(index, adapter(name).key, "t", tier))
         else:
             world.engine.handle(LoadAdapter(index, adapter(name), tier, pin=kind == "pin"))
         if kind != "submit":
@@ -365,7 +365,7 @@ def test_adapters_of_queued_requests_are_loaded_while_the_batch_is_full() -> Non
         world.step()
         world.finish_io()
     assert "running" not in world.ended
-    assert {world.residency.state(adapter(name).key) for name in "bc"} == {ResidencyState.DEVICE}
+    assert {world.residency.state(adapter(name)) for name in "bc"} == {ResidencyState.DEVICE}
     world.run()
     assert set(world.ended) == {"running", "next-b", "next-c"}
     world.engine.check_idle()

@@ -117,11 +117,11 @@ async def test_cancel_all_leaves_the_last_word_to_the_engine(client, engine):
 async def test_calls_are_answered_in_any_order(client, engine):
     info = AdapterInfo("v1", SUPPORT.key, ResidencyState.DEVICE, True, 8, 1, 2, 0, 0, 0.0)
     load = asyncio.create_task(client.load(SUPPORT, ResidencyState.DEVICE, pin=True))
-    unload = asyncio.create_task(client.unload(SUPPORT.key, ResidencyState.HOST))
+    unload = asyncio.create_task(client.unload(SUPPORT.key, "acme", ResidencyState.HOST))
     listing = asyncio.create_task(client.list_resident())
     first, second, third = [await engine.next_command() for _ in range(3)]
     assert first == LoadAdapter(first.call_id, SUPPORT, ResidencyState.DEVICE, True)
-    assert second == UnloadAdapter(second.call_id, SUPPORT.key, ResidencyState.HOST)
+    assert second == UnloadAdapter(second.call_id, SUPPORT.key, "acme", ResidencyState.HOST)
     assert third == ListResident(third.call_id)
     engine.send(Reply(third.call_id, (info,)), Reply(second.call_id, Freed(3, 4)), Reply(first.call_id, info))
     assert (await load, await unload, await listing) == (info, Freed(3, 4), (info,))

@@ -8,8 +8,9 @@ from services.inference.request import AdapterKey, ResolvedAdapter
 PAGE_BYTES = 100
 
 
-def adapter(name: str) -> ResolvedAdapter:
-    return ResolvedAdapter(AdapterKey(name * 64), f"tenants/t/adapters/{name}/versions/1", 8, ())
+def adapter(name: str, tenant: str = "t") -> ResolvedAdapter:
+    """The same bytes as those of that name in another tenant."""
+    return ResolvedAdapter(AdapterKey(name * 64), f"tenants/{tenant}/adapters/{name}/versions/1", 8, ())
 
 
 class Clock:
@@ -36,10 +37,15 @@ class Rig:
         self.residency.require(adapter(name), request_id)
         self.fetched(name, num_pages)
 
+    def join(self, name: str, tenant: str, request_id: str) -> None:
+        """What is in the pool for others, there for `tenant` too, with `request_id` waiting."""
+        assert self.residency.require(adapter(name, tenant), request_id) == []
+        assert self.residency.try_load(adapter(name, tenant)) == []
+
     def to_device(self, name: str, request_id: str, num_pages: int = 2) -> None:
         """REMOTE -> DEVICE with `request_id` waiting."""
         self.to_host(name, request_id, num_pages)
-        assert self.residency.try_load(adapter(name).key) is not None
+        assert self.residency.try_load(adapter(name)) is not None
         self.residency.on_loaded(adapter(name).key)
 
     def to_idle(self, name: str, num_pages: int = 2) -> None:
@@ -47,5 +53,5 @@ class Rig:
         self.to_device(name, "passer-by", num_pages)
         self.residency.leave(adapter(name).key, "passer-by")
 
-    def state(self, name: str) -> ResidencyState:
-        return self.residency.state(adapter(name).key)
+    def state(self, name: str, tenant: str = "t") -> ResidencyState:
+        return self.residency.state(adapter(name, tenant))

@@ -63,11 +63,11 @@ class Rig:
 
     def bring(self, adapter):
         self.io.execute(self.residency.require(adapter, f"r-{adapter.key}"))
-        if self.residency.state(adapter.key) is ResidencyState.FETCHING:
+        if self.residency.state(adapter) is ResidencyState.FETCHING:
             self.settle(1)
-        self.io.execute(self.residency.try_load(adapter.key))
+        self.io.execute(self.residency.try_load(adapter))
         self.settle(1)
-        assert self.residency.state(adapter.key) is ResidencyState.DEVICE
+        assert self.residency.state(adapter) is ResidencyState.DEVICE
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_half_copied_adapter_is_in_no_table(rig, tmp_path):
     adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
     rig.io.execute(rig.residency.require(adapter, "r"))
     rig.settle(1)
-    rig.io.execute(rig.residency.try_load(adapter.key))
+    rig.io.execute(rig.residency.try_load(adapter))
     completion = rig.posted.get(timeout=10)
     index = rig.residency.adapter_index(adapter.key)
     assert rig.table.rows(index) == {}
@@ -127,7 +127,7 @@ def test_unload_frees_table_pages_and_host_copy(rig, tmp_path):
     adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
     rig.io.execute(rig.residency.load(adapter, ResidencyState.DEVICE, True, 1))
     rig.settle(2)
-    rig.io.execute(rig.residency.unload(adapter.key, ResidencyState.HOST, 2))
+    rig.io.execute(rig.residency.unload(adapter.key, adapter.tenant, ResidencyState.HOST, 2))
     (_, info), (_, freed) = rig.residency.take_completed()
     assert (freed.device_bytes, freed.host_bytes) == (info.device_bytes, info.host_bytes)
     assert freed.device_bytes == PAGE_ELEMENTS * 4

@@ -34,7 +34,7 @@ def test_an_adapter_goes_all_the_way_once_for_all_who_wait(rig):
     assert rig.state("a") is FETCHING
     assert rig.fetched("a") == []
     assert rig.state("a") is HOST
-    [load] = rig.residency.try_load(key("a"))
+    [load] = rig.residency.try_load(adapter("a"))
     assert load == Load(key("a"), rig.residency.adapter_index(key("a")), load.pages)
     assert len(load.pages) == 2
     assert rig.residency.is_loading
@@ -58,7 +58,7 @@ def test_counters_say_in_which_tier_requests_found_their_adapter(rig):
     rig.residency.require(adapter("a"), "r2")
     rig.to_host("b", "r3")
     rig.residency.require(adapter("b"), "r4")
-    rig.residency.try_load(key("b"))
+    rig.residency.try_load(adapter("b"))
     rig.residency.require(adapter("b"), "r5")
     rig.residency.require(adapter("c"), "r6")
     rig.fetched("c", source=FetchSource.DISK)
@@ -82,12 +82,12 @@ def test_a_failed_fetch_is_told_to_those_who_waited_and_then_forgotten(rig):
     rig.residency.require(adapter("a"), "r1")
     rig.residency.require(adapter("a"), "r2")
     rig.residency.on_fetch_failed(key("a"), DOWN)
-    assert rig.residency.error(key("a")) is DOWN
+    assert rig.residency.error(adapter("a")) is DOWN
     assert rig.state("a") is REMOTE
     rig.residency.leave(key("a"), "r1")
-    assert rig.residency.error(key("a")) is DOWN
+    assert rig.residency.error(adapter("a")) is DOWN
     rig.residency.leave(key("a"), "r2")
-    assert rig.residency.error(key("a")) is None
+    assert rig.residency.error(adapter("a")) is None
     assert rig.residency.info() == ()
     assert rig.residency.require(adapter("a"), "r3") == [Fetch(adapter("a"))]
     assert rig.residency.counters.fetch_failures == 1
@@ -108,7 +108,7 @@ def test_least_recently_used_idle_adapters_make_room_for_a_load(rig):
     rig.residency.stop(key("a"), "again")
     index_b = rig.residency.adapter_index(key("b"))
     rig.to_host("d", "r", 4)
-    io = rig.residency.try_load(key("d"))
+    io = rig.residency.try_load(adapter("d"))
     assert io[0] == ClearTable(index_b)
     assert isinstance(io[1], Load)
     assert [rig.state(name) for name in "abcd"] == [DEVICE, HOST, DEVICE, LOADING]
@@ -123,7 +123,7 @@ def test_running_and_pinned_adapters_are_never_evicted_and_nothing_changes_in_va
     rig.residency.on_loaded(key("b"))
     rig.to_idle("c", 1)
     rig.to_host("d", "r2", 3)
-    assert rig.residency.try_load(key("d")) is None
+    assert rig.residency.try_load(adapter("d")) is None
     assert rig.residency.evict_idle(3) == []
     assert [rig.state(name) for name in "abcd"] == [DEVICE, DEVICE, DEVICE, HOST]
     assert len(rig.residency.evict_idle(2)) == 1
@@ -146,10 +146,10 @@ def test_a_table_row_is_needed_too():
     rig.to_device("b", "r", 1)
     rig.residency.start(key("b"), "r")
     rig.to_host("c", "r2", 1)
-    assert rig.residency.try_load(key("c")) is not None
+    assert rig.residency.try_load(adapter("c")) is not None
     assert [rig.state(name) for name in "abc"] == [HOST, DEVICE, LOADING]
     rig.to_host("d", "r3", 1)
-    assert rig.residency.try_load(key("d")) is None
+    assert rig.residency.try_load(adapter("d")) is None
 
 
 def test_evicted_without_a_host_copy_but_wanted_is_fetched_again():
@@ -180,7 +180,7 @@ def test_a_host_copy_that_is_waited_for_or_being_loaded_stays_over_capacity():
     rig = Rig(host_pages=1)
     rig.to_host("a", "r1", 2)
     rig.to_host("b", "r2", 2)
-    rig.residency.try_load(key("a"))
+    rig.residency.try_load(adapter("a"))
     assert rig.residency.counters.host_bytes == 4 * PAGE_BYTES
     assert rig.residency.on_loaded(key("a")) == [DropHost(key("a"))]
     rig.residency.leave(key("b"), "r2")
@@ -192,7 +192,7 @@ def test_an_adapter_as_large_as_the_pool_is_refused_with_what_to_do(rig):
     rig.residency.load(adapter("a"), DEVICE, False, 7)
     rig.residency.require(adapter("a"), "r1")
     assert rig.fetched("a", 10) == [DropHost(key("a"))]
-    error = rig.residency.error(key("a"))
+    error = rig.residency.error(adapter("a"))
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, Reason.ADAPTER_NOT_LOADABLE)
     assert "--pool-bytes" in error.message
     assert rig.residency.take_completed() == [(7, error)]
@@ -202,13 +202,13 @@ def test_an_adapter_as_large_as_the_pool_is_refused_with_what_to_do(rig):
 
 def test_a_copy_into_the_pool_that_failed_gives_its_pages_back(rig):
     rig.to_host("a", "r1")
-    rig.residency.try_load(key("a"))
+    rig.residency.try_load(adapter("a"))
     [clear] = rig.residency.on_load_failed(key("a"), DOWN)
     assert isinstance(clear, ClearTable)
-    assert rig.residency.error(key("a")) is DOWN
+    assert rig.residency.error(adapter("a")) is DOWN
     assert rig.pool.num_held(PageUse.ADAPTER) == 0
     rig.residency.leave(key("a"), "r1")
-    assert rig.residency.error(key("a")) is None
+    assert rig.residency.error(adapter("a")) is None
 
 
 # ---- operators
@@ -278,20 +278,20 @@ def test_what_pins_crowd_out_is_refused_not_left_waiting(rig):
     rig.fetched("a", 5)
     rig.residency.on_loaded(key("a"))
     rig.to_host("b", "r", 5)
-    assert rig.residency.try_load(key("b")) is None
-    error = rig.residency.error(key("b"))
+    assert rig.residency.try_load(adapter("b")) is None
+    error = rig.residency.error(adapter("b"))
     assert error.reason is Reason.ADAPTER_NOT_LOADABLE
     assert "unload a pinned adapter" in error.message
     rig.residency.leave(key("b"), "r")
-    assert rig.residency.error(key("b")) is None
+    assert rig.residency.error(adapter("b")) is None
 
 
 def test_unload_of_an_idle_adapter_frees_at_once(rig):
     rig.to_idle("a")
-    [clear] = rig.residency.unload(key("a"), DEVICE, 1)
+    [clear] = rig.residency.unload(key("a"), "t", DEVICE, 1)
     assert isinstance(clear, ClearTable)
     assert rig.state("a") is HOST
-    assert rig.residency.unload(key("a"), HOST, 2) == [DropHost(key("a"))]
+    assert rig.residency.unload(key("a"), "t", HOST, 2) == [DropHost(key("a"))]
     size = 2 * PAGE_BYTES
     assert rig.residency.take_completed() == [(1, Freed(size, 0)), (2, Freed(0, size))]
     assert rig.residency.info() == ()
@@ -301,7 +301,7 @@ def test_unload_of_an_idle_adapter_frees_at_once(rig):
 def test_unload_drains_and_those_who_wait_bring_it_back(rig):
     rig.to_device("a", "r1")
     rig.residency.start(key("a"), "r1")
-    assert rig.residency.unload(key("a"), HOST, 1) == []
+    assert rig.residency.unload(key("a"), "t", HOST, 1) == []
     assert rig.residency.require(adapter("a"), "r2") == []
     assert rig.state("a") is FETCHING, "no new use while it drains"
     assert rig.residency.take_completed() == []
@@ -315,7 +315,7 @@ def test_unload_drains_and_those_who_wait_bring_it_back(rig):
 
 def test_unload_unpins_and_ends_loads_that_are_not_done(rig):
     rig.residency.load(adapter("a"), DEVICE, True, 1)
-    rig.residency.unload(key("a"), HOST, 2)
+    rig.residency.unload(key("a"), "t", HOST, 2)
     [(call_id, error)] = rig.residency.take_completed()
     assert (call_id, error.reason) == (1, Reason.ADAPTER_NOT_LOADABLE)
     assert rig.fetched("a") == [DropHost(key("a"))]
@@ -323,12 +323,12 @@ def test_unload_unpins_and_ends_loads_that_are_not_done(rig):
     rig.residency.load(adapter("b"), DEVICE, True, 3)
     rig.fetched("b")
     rig.residency.on_loaded(key("b"))
-    rig.residency.unload(key("b"), DEVICE, 4)
+    rig.residency.unload(key("b"), "t", DEVICE, 4)
     assert [info.pinned for info in rig.residency.info()] == [False]
 
 
 def test_unload_of_what_is_not_here_is_not_found(rig):
-    assert rig.residency.unload(key("a"), HOST, 1) == []
+    assert rig.residency.unload(key("a"), "t", HOST, 1) == []
     [(call_id, error)] = rig.residency.take_completed()
     assert (call_id, error.code) == (1, Code.NOT_FOUND)
 
@@ -349,11 +349,11 @@ def test_a_load_ahead_evicts_the_idle_but_nobody_who_is_waited_for():
     rig.to_device("b", "r-b")
     rig.to_host("c", "r-c")
     rig.to_host("d", "r-d")
-    assert rig.residency.try_load_ahead(adapter("c").key, spare_pages=0) is not None
+    assert rig.residency.try_load_ahead(adapter("c"), spare_pages=0) is not None
     assert (rig.state("a"), rig.state("b"), rig.state("c")) == (DEVICE, DEVICE, LOADING)
-    assert rig.residency.try_load_ahead(adapter("d").key, spare_pages=1) is None
-    assert rig.residency.try_load_ahead(adapter("d").key, spare_pages=0) is not None
+    assert rig.residency.try_load_ahead(adapter("d"), spare_pages=1) is None
+    assert rig.residency.try_load_ahead(adapter("d"), spare_pages=0) is not None
     assert (rig.state("a"), rig.state("b"), rig.state("d")) == (HOST, DEVICE, LOADING)
     rig.to_host("e", "r-e")
-    assert rig.residency.try_load_ahead(adapter("e").key, spare_pages=0) is None
-    assert rig.residency.try_load(adapter("e").key) is not None
+    assert rig.residency.try_load_ahead(adapter("e"), spare_pages=0) is None
+    assert rig.residency.try_load(adapter("e")) is not None

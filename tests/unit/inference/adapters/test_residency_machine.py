@@ -1,10 +1,13 @@
 """Random sequences of everything that can happen to residency; integrity holds after each."""
 
+from itertools import product
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.errors import Code, Reason, ServiceError
+from services.inference.adapter_name import tenant_of as tenant_in
 from services.inference.adapters.residency import (
     ClearTable,
     DropHost,
@@ -16,12 +19,13 @@ from services.inference.adapters.residency import (
 )
 from services.inference.messages import AdapterInfo, Freed, ResidencyState
 from services.inference.page_pool import PagePool, PageUse
-from services.inference.request import AdapterKey
+from services.inference.request import AdapterKey, ResolvedAdapter
 from tests.unit.inference.adapters.residency_model import PAGE_BYTES, Clock, adapter
 
 SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 6, "f": 9}
 NUM_PAGES, NUM_ROWS, HOST_PAGES = 9, 3, 8
 names = st.sampled_from(sorted(SIZES))
+tenants = st.sampled_from(["t", "u"])
 tiers = st.sampled_from([ResidencyState.HOST, ResidencyState.DEVICE])
 
 
@@ -37,8 +41,8 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.host: set[AdapterKey] = set()
         self.table: dict[int, AdapterKey] = {}
         self.kv_pages: tuple[int, ...] = ()
-        self.waiting: dict[str, AdapterKey] = {}
-        self.running: dict[str, AdapterKey] = {}
+        self.waiting: dict[str, ResolvedAdapter] = {}
+        self.running: dict[str, ResolvedAdapter] = {}
         self.calls: set[int] = set()
         self.counter = 0
 
@@ -59,51 +63,53 @@ class ResidencyMachine(RuleBasedStateMachine):
                     assert key not in self.loading, "dropped under a copy"
                     self.host.remove(key)
                 case ClearTable(index):
-                    assert self.table.pop(index) not in [*self.loading, *self.running.values()]
+                    running = [each.key for each in self.running.values()]
+                    assert self.table.pop(index) not in [*self.loading, *running]
 
     def next_id(self) -> int:
         self.counter += 1
         return self.counter
 
-    @rule(num_pages=st.sampled_from([0, 3, 5, 8]))
-    def set_quota(self, num_pages: int) -> None:
-        self.residency.tenants.set_quota("t", num_pages * PAGE_BYTES)
+    @rule(tenant=tenants, num_pages=st.sampled_from([0, 3, 5, 8]))
+    def set_quota(self, tenant: str, num_pages: int) -> None:
+        self.residency.tenants.set_quota(tenant, num_pages * PAGE_BYTES)
 
-    @rule(name=names)
-    def require(self, name: str) -> None:
+    @rule(name=names, tenant=tenants)
+    def require(self, name: str, tenant: str) -> None:
         request_id = f"r{self.next_id()}"
-        self.waiting[request_id] = adapter(name).key
-        self.do(self.residency.require(adapter(name), request_id))
+        self.waiting[request_id] = adapter(name, tenant)
+        self.do(self.residency.require(adapter(name, tenant), request_id))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def serve(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from(sorted(self.waiting)))
-        key = self.waiting[request_id]
-        if self.residency.error(key) is not None:
+        wanted = self.waiting[request_id]
+        if self.residency.error(wanted) is not None:
             self.leave(request_id)
-        elif self.residency.state(key) is ResidencyState.HOST:
-            before = repr(self.pool), repr(self.residency)
-            io = self.residency.try_load(key)
-            assert io is not None or before == (repr(self.pool), repr(self.residency))
+        elif self.residency.state(wanted) is ResidencyState.HOST:
+            before = repr(self.pool), repr(self.residency), repr(self.residency.tenants)
+            io = self.residency.try_load(wanted)
+            after = repr(self.pool), repr(self.residency), repr(self.residency.tenants)
+            assert io is not None or before == after
             self.do(io)
-        elif self.residency.state(key) is ResidencyState.DEVICE:
-            self.residency.start(key, request_id)
+        elif self.residency.state(wanted) is ResidencyState.DEVICE:
+            self.residency.start(wanted.key, request_id)
             self.running[request_id] = self.waiting.pop(request_id)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), spare_pages=st.integers(0, NUM_PAGES))
     def load_ahead(self, data: st.DataObject, spare_pages: int) -> None:
-        key = self.waiting[data.draw(st.sampled_from(sorted(self.waiting)))]
-        if self.residency.state(key) is not ResidencyState.HOST:
+        ahead = self.waiting[data.draw(st.sampled_from(sorted(self.waiting)))]
+        if self.residency.state(ahead) is not ResidencyState.HOST:
             return
         resident = {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
-        wanted = resident & set(self.waiting.values())
-        self.do(self.residency.try_load_ahead(key, spare_pages))
+        wanted = resident & {each.key for each in self.waiting.values()}
+        self.do(self.residency.try_load_ahead(ahead, spare_pages))
         assert wanted <= {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
 
     def leave(self, request_id: str) -> None:
-        self.residency.leave(self.waiting.pop(request_id), request_id)
+        self.residency.leave(self.waiting.pop(request_id).key, request_id)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -114,12 +120,12 @@ class ResidencyMachine(RuleBasedStateMachine):
     @rule(data=st.data(), preempt=st.booleans())
     def end_running(self, data: st.DataObject, preempt: bool) -> None:
         request_id = data.draw(st.sampled_from(sorted(self.running)))
-        key = self.running.pop(request_id)
+        ended = self.running.pop(request_id)
         if preempt:
-            self.waiting[request_id] = key
-            self.residency.requeue(key, request_id)
+            self.waiting[request_id] = ended
+            self.residency.requeue(ended.key, request_id)
         else:
-            self.residency.stop(key, request_id)
+            self.residency.stop(ended.key, request_id)
 
     @precondition(lambda self: self.fetching)
     @rule(data=st.data(), fails=st.integers(0, 3).map(lambda n: n == 0), source=st.sampled_from(FetchSource))
@@ -155,15 +161,20 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.pool.release(self.kv_pages)
         self.kv_pages = ()
 
-    @rule(name=names, tier=tiers, pin=st.booleans())
-    def operator_load(self, name: str, tier: ResidencyState, pin: bool) -> None:
+    @rule(name=names, tenant=tenants, tier=tiers, pin=st.booleans())
+    def operator_load(self, name: str, tenant: str, tier: ResidencyState, pin: bool) -> None:
         self.calls.add(call_id := self.next_id())
-        self.do(self.residency.load(adapter(name), tier, pin, call_id))
+        self.do(self.residency.load(adapter(name, tenant), tier, pin, call_id))
 
-    @rule(name=names, tier=tiers)
-    def operator_unload(self, name: str, tier: ResidencyState) -> None:
+    @rule(name=names, tenant=tenants, tier=tiers)
+    def operator_unload(self, name: str, tenant: str, tier: ResidencyState) -> None:
+        others = {
+            i.version_name: i.pinned for i in self.residency.info() if tenant_in(i.version_name) != tenant
+        }
         self.calls.add(call_id := self.next_id())
-        self.do(self.residency.unload(adapter(name).key, tier, call_id))
+        self.do(self.residency.unload(adapter(name).key, tenant, tier, call_id))
+        after = {i.version_name: i.pinned for i in self.residency.info()}
+        assert all(after.get(name) for name, pinned in others.items() if pinned), "ended another's pin"
 
     @rule()
     def step(self) -> None:
@@ -179,18 +190,18 @@ class ResidencyMachine(RuleBasedStateMachine):
         infos = self.residency.info()
         assert sum(info.running_requests for info in infos) == len(self.running)
         assert sum(info.waiting_requests for info in infos) == len(self.waiting)
-        pinned = sum(SIZES[i.key[0]] for i in infos if i.pinned and i.residency is ResidencyState.DEVICE)
-        host_pins = sum(SIZES[i.key[0]] for i in infos if i.pinned and i.host_bytes)
-        assert pinned - host_pins <= NUM_PAGES / 2
+        pinned = {i.key for i in infos if i.pinned and i.residency is ResidencyState.DEVICE}
+        host_pins = {i.key for i in infos if i.pinned and i.host_bytes}
+        assert sum(SIZES[key[0]] for key in pinned - host_pins) <= NUM_PAGES / 2
 
     def teardown(self) -> None:
         """Once everything is served or cancelled, nothing is under way and every call has its answer."""
         self.free_kv()
-        for call_id, name in enumerate(SIZES, self.next_id()):
+        for call_id, (name, tenant) in enumerate(product(SIZES, "tu"), self.next_id()):
             self.calls.add(call_id)
-            self.do(self.residency.unload(adapter(name).key, ResidencyState.HOST, call_id))
-        for request_id, key in self.running.items():
-            self.residency.stop(key, request_id)
+            self.do(self.residency.unload(adapter(name).key, tenant, ResidencyState.HOST, call_id))
+        for request_id, ended in self.running.items():
+            self.residency.stop(ended.key, request_id)
         for request_id in tuple(self.waiting):
             self.leave(request_id)
         self.running.clear()

@@ -1,7 +1,5 @@
 """Adapters of one tenant in the pool, held to its quota of resident bytes; requests that wait for it."""
 
-from dataclasses import replace
-
 import pytest
 
 from services.inference.adapters.residency import ClearTable
@@ -33,7 +31,7 @@ def test_a_tenants_own_idle_adapters_go_first_least_recently_used(rig):
         rig.to_idle(name, 2)
     index_a = rig.residency.adapter_index(key("a"))
     rig.to_host("d", "r", 2)
-    io = rig.residency.try_load(key("d"))
+    io = rig.residency.try_load(adapter("d"))
     assert io[0] == ClearTable(index_a)
     assert [rig.state(name) for name in "abcd"] == [HOST, DEVICE, DEVICE, LOADING]
     assert repr(rig.residency.tenants) == "TenantRoom(tenants=1, bytes=600, quotas=1)"
@@ -42,15 +40,16 @@ def test_a_tenants_own_idle_adapters_go_first_least_recently_used(rig):
 def test_other_tenants_adapters_stay_and_do_not_count(rig):
     limit(rig, 3)
     for name in "ab":
-        theirs = replace(adapter(name), version_name=f"tenants/beta/adapters/{name}/versions/1")
+        theirs = adapter(name, "beta")
         rig.residency.require(theirs, "r")
         rig.fetched(name, 4)
-        rig.residency.try_load(key(name))
+        rig.residency.try_load(theirs)
         rig.residency.on_loaded(key(name))
         rig.residency.leave(key(name), "r")
     rig.to_idle("c", 3)
     rig.to_device("d", "r", 3)
-    assert [rig.state(name) for name in "abcd"] == [DEVICE, DEVICE, HOST, DEVICE]
+    assert [rig.state(name, "beta") for name in "ab"] == [DEVICE, DEVICE]
+    assert [rig.state(name) for name in "cd"] == [HOST, DEVICE]
 
 
 def test_a_running_adapter_is_waited_for(rig):
@@ -58,27 +57,27 @@ def test_a_running_adapter_is_waited_for(rig):
     rig.to_device("a", "r1", 3)
     rig.residency.start(key("a"), "r1")
     rig.to_host("b", "r2", 3)
-    assert rig.residency.try_load(key("b")) is None
-    assert rig.residency.waits_for_tenant(key("b"))
-    assert rig.residency.error(key("b")) is None
+    assert rig.residency.try_load(adapter("b")) is None
+    assert rig.residency.waits_for_tenant(adapter("b"))
+    assert rig.residency.error(adapter("b")) is None
     rig.residency.stop(key("a"), "r1")
-    assert not rig.residency.waits_for_tenant(key("b"))
-    assert rig.residency.try_load(key("b")) is not None
+    assert not rig.residency.waits_for_tenant(adapter("b"))
+    assert rig.residency.try_load(adapter("b")) is not None
 
 
 def test_what_cannot_fit_alone_or_beside_pins_is_refused_by_name(rig):
     limit(rig, 4)
     rig.to_host("a", "r", 5)
-    assert rig.residency.try_load(key("a")) is None
-    error = rig.residency.error(key("a"))
+    assert rig.residency.try_load(adapter("a")) is None
+    error = rig.residency.error(adapter("a"))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
     assert (error.metadata["quota"], error.retry_after_s is not None) == ("max_resident_bytes", True)
     assert "tenants/t/adapters/a/versions/1" in error.message
     rig.to_idle("b", 2)
     rig.residency.load(adapter("b"), DEVICE, True, 1)
     rig.to_host("c", "r", 3)
-    assert rig.residency.try_load(key("c")) is None
-    assert "pinned" in rig.residency.error(key("c")).message
+    assert rig.residency.try_load(adapter("c")) is None
+    assert "pinned" in rig.residency.error(adapter("c")).message
 
 
 def test_a_new_quota_holds_for_what_wants_in_from_then_on(rig):
