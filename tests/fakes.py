@@ -157,10 +157,10 @@ class FakeStore:
             raise self._failures.pop(0)
         self.registered.append((name, digest, max_rank))
 
-    async def tenant(self, name: str) -> TenantSettings:
+    async def tenant(self, name: str, *, is_known: bool = False) -> TenantSettings:
         return TenantSettings(self.quotas.get(name, TenantQuotas()), self.rules.get(name, SigningRules()))
 
-    async def authenticate(self, secret: str) -> Caller:
+    async def authenticate(self, secret: str, *, is_known: bool = False) -> Caller:
         if secret not in self.callers:
             raise bad_token("it is not known here")
         return self.callers[secret]

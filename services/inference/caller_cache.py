@@ -6,9 +6,10 @@ Pure state but for one question to the store. A secret is kept as its hash alone
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from services.common.caller import Caller
 from services.common.errors import Code, ServiceError
@@ -22,6 +23,14 @@ MAX_CALLERS = 10_000
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class Authenticate(Protocol):
+    """Asks the store; where the answer `is_known`, not for longer than that is of use."""
+
+    async def __call__(self, secret: str, *, is_known: bool) -> Caller:
+        """Raises BAD_TOKEN, or UNAVAILABLE if there is no answer."""
+        ...
 
 
 @dataclass(slots=True)
@@ -39,7 +48,7 @@ class CallerCache:
 
     def __init__(
         self,
-        authenticate: Callable[[str], Awaitable[Caller]],
+        authenticate: Authenticate,
         *,
         max_callers: int = MAX_CALLERS,
         clock: Callable[[], float] = time.monotonic,
@@ -61,8 +70,9 @@ class CallerCache:
             self._known.move_to_end(key)
             return self._unexpired(known.caller)
         num_revocations = self._num_revocations
+        is_known = known is not None and self._is_within(known, GRACE_S)
         try:
-            caller = await self._authenticate(secret)
+            caller = await self._authenticate(secret, is_known=is_known)
         except ServiceError as error:
             return self._without_answer(key, error)
         # A revocation that came meanwhile may be of this token: the answer serves this call alone.

@@ -46,12 +46,18 @@ class Store(AdapterResolver, LeaseStore, Protocol):
         """Tells the store what uploads are checked against. Raises ServiceError."""
         ...
 
-    async def authenticate(self, secret: str) -> Caller:
-        """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE."""
+    async def authenticate(self, secret: str, *, is_known: bool = False) -> Caller:
+        """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE.
+
+        The latter at once if the store is silent and that `is_known`.
+        """
         ...
 
-    async def tenant(self, name: str) -> TenantSettings:
-        """What the tenant may use of this server and whose signatures it trusts. Raises STORE_UNAVAILABLE."""
+    async def tenant(self, name: str, *, is_known: bool = False) -> TenantSettings:
+        """What the tenant may use of this server and whose signatures it trusts. Raises STORE_UNAVAILABLE.
+
+        At once if the store is silent and that `is_known`.
+        """
         ...
 
     async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:

@@ -5,8 +5,9 @@ Pure state but for one question to the store.
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from services.common.errors import Code, ServiceError
 from services.inference.signing_rules import SigningRules
@@ -25,6 +26,14 @@ class TenantSettings:
     signing: SigningRules = field(default_factory=SigningRules)
 
 
+class FetchTenant(Protocol):
+    """Asks the store; where the answer `is_known`, not for longer than that is of use."""
+
+    async def __call__(self, name: str, *, is_known: bool) -> TenantSettings:
+        """Raises STORE_UNAVAILABLE if there is no answer."""
+        ...
+
+
 @dataclass(slots=True)
 class _Known:
     settings: TenantSettings
@@ -39,7 +48,7 @@ class TenantDirectory:
 
     def __init__(
         self,
-        fetch: Callable[[str], Awaitable[TenantSettings]],
+        fetch: FetchTenant,
         *,
         max_tenants: int = MAX_TENANTS,
         clock: Callable[[], float] = time.monotonic,
@@ -65,7 +74,7 @@ class TenantDirectory:
             return known.settings
         asked_s, num_changes = self._clock(), self._num_changes
         try:
-            settings = await self._fetch(tenant)
+            settings = await self._fetch(tenant, is_known=known is not None)
         except ServiceError as error:
             if known is None or error.code is not Code.UNAVAILABLE:
                 raise

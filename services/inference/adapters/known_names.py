@@ -111,10 +111,18 @@ class KnownNames:
     def fall_back(self, question: Question, split_key: str) -> Resolution | None:
         """The store does not answer: what the name last meant, if that is remembered."""
         self._end(question)
-        found = self._look_up(question.reference, split_key)
+        return self.recall(question.reference, split_key)
+
+    def recall(self, reference: AdapterReference, split_key: str) -> Resolution | None:
+        """What the name last meant, if that is remembered, because the store does not answer."""
+        found = self._look_up(reference, split_key)
         if found is not None:
             self._counters.stale_resolves += 1
         return found
+
+    def remembers(self, reference: AdapterReference, split_key: str) -> bool:
+        """Whether `recall` would find something."""
+        return self._look_up(reference, split_key) is not None
 
     # ---- what the store tells
 

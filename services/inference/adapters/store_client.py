@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
@@ -21,6 +22,7 @@ from services.inference.adapters.store_access import caller_from, tenant_from, t
 from services.inference.adapters.store_channel import open_aio_channel
 from services.inference.adapters.store_errors import corrupt, store_error
 from services.inference.adapters.store_link import StoreLink
+from services.inference.adapters.store_silence import StoreSilence
 from services.inference.adapters.store_watch import ChangeListener, StoreWatch
 from services.inference.model.config import ModelConfig
 from services.inference.request import AdapterFile, AdapterKey, ResolvedAdapter, adapter_key
@@ -37,8 +39,10 @@ LEASE_TIMEOUT_S = 10.0
 class AsyncStoreClient:
     """For the front end's event loop; make it there. `watch` must run for names to be remembered."""
 
-    def __init__(self, link: StoreLink, base_model: str) -> None:
+    def __init__(self, link: StoreLink, base_model: str, timeout_s: float = RESOLVE_TIMEOUT_S) -> None:
         self._base_model = base_model
+        self._timeout_s = timeout_s
+        self._silence = StoreSilence()
         self._channel = open_aio_channel(link)
         self._stub: Any = AdapterStoreServiceStub(self._channel)
         self._names = KnownNames()
@@ -54,30 +58,36 @@ class AsyncStoreClient:
         """The ACTIVE version that any form of adapter name means now, for requests with this `split_key`.
 
         Answered from memory while the store's changes are heard. Else the store is asked each time, and only
-        while it does not answer, what `name` last meant is taken.
+        while it does not answer, what `name` last meant is taken: at once while it is silent.
         Raises ServiceError: the store's refusal, BASE_MODEL_MISMATCH, or STORE_UNAVAILABLE.
         """
         reference = parse_reference(name)
         assert reference is not None, "admission has checked the name"
         found = self._names.find(reference, split_key)
+        if found is None and self._silence.is_silent:
+            found = self._names.recall(reference, split_key)
         return found if found is not None else await self._ask(name, reference, split_key)
 
     async def _ask(self, name: str, reference: AdapterReference, split_key: str) -> Resolution:
         question = self._names.ask(reference)
         try:
             request = pb.ResolveVersionRequest(name=name, split_key=split_key)
-            version = await self._stub.ResolveVersion(request, timeout=RESOLVE_TIMEOUT_S)
+            version = await self._asked(
+                self._stub.ResolveVersion, request, self._names.remembers(reference, split_key)
+            )
             resolution = self._checked(version)
         except grpc.RpcError as rpc_error:
             return self._stale_or_raise(question, split_key, store_error(rpc_error))
-        except ServiceError:
-            self._names.refuse(question)
-            raise
+        except ServiceError as error:
+            return self._stale_or_raise(question, split_key, error)
         except BaseException:
             self._names.give_up(question)
             raise
         self._names.answer(question, version.version, resolution)
         return resolution
+
+    async def _asked(self, call: Any, request: Message, is_known: bool) -> Any:
+        return await self._silence.ask(lambda: call(request, timeout=self._timeout_s), is_known=is_known)
 
     def _stale_or_raise(self, question: Question, split_key: str, error: ServiceError) -> Resolution:
         if error.code is not Code.UNAVAILABLE:
@@ -125,20 +135,26 @@ class AsyncStoreClient:
         except grpc.RpcError as error:
             raise store_error(error) from error
 
-    async def authenticate(self, secret: str) -> Caller:
-        """Whose token this is. Raises BAD_TOKEN, or STORE_UNAVAILABLE if the store does not say."""
+    async def authenticate(self, secret: str, *, is_known: bool = False) -> Caller:
+        """Whose token this is. Raises BAD_TOKEN, or STORE_UNAVAILABLE if the store does not say.
+
+        The latter at once while the store is silent, if that `is_known` from before.
+        """
         try:
             request = pb.AuthenticateRequest(secret=secret)
-            token = await self._stub.Authenticate(request, timeout=RESOLVE_TIMEOUT_S)
+            token = await self._asked(self._stub.Authenticate, request, is_known)
         except grpc.RpcError as error:
             raise token_error(error) from error
         return caller_from(token)
 
-    async def tenant(self, name: str) -> TenantSettings:
-        """What the store says of the tenant. Raises STORE_UNAVAILABLE, or the store's refusal."""
+    async def tenant(self, name: str, *, is_known: bool = False) -> TenantSettings:
+        """What the store says of the tenant. Raises STORE_UNAVAILABLE, or the store's refusal.
+
+        The former at once while the store is silent, if that `is_known` from before.
+        """
         try:
             request = pb.GetTenantRequest(name=f"tenants/{name}", without_usage=True)
-            return tenant_from(await self._stub.GetTenant(request, timeout=RESOLVE_TIMEOUT_S))
+            return tenant_from(await self._asked(self._stub.GetTenant, request, is_known))
         except grpc.RpcError as error:
             raise store_error(error) from error
 
@@ -160,6 +176,7 @@ class AsyncStoreClient:
 
     async def close(self) -> None:
         """Ends the calls that run."""
+        await self._silence.close()
         await self._channel.close()
 
     def check_integrity(self) -> None:
@@ -167,7 +184,7 @@ class AsyncStoreClient:
         self._names.check_idle()
 
     def __repr__(self) -> str:
-        return f"AsyncStoreClient({self._names!r})"
+        return f"AsyncStoreClient({self._names!r}, {self._silence!r})"
 
 
 def _resolved(version: pb.AdapterVersion) -> ResolvedAdapter:

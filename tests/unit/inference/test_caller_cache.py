@@ -19,6 +19,7 @@ class World:
     def __init__(self, max_callers: int = 100) -> None:
         self.now_s = 0.0
         self.asked: list[str] = []
+        self.known: list[bool] = []
         self.is_down = False
         self.callers = {"a": Caller("ta", "acme", Role.READER), "b": Caller("tb", "beta", Role.ADMIN)}
         self.before_answer = lambda: None
@@ -29,8 +30,9 @@ class World:
             now=lambda: START + timedelta(seconds=self.now_s),
         )
 
-    async def authenticate(self, secret: str) -> Caller:
+    async def authenticate(self, secret: str, *, is_known: bool) -> Caller:
         self.asked.append(secret)
+        self.known.append(is_known)
         if self.is_down:
             raise store_unavailable("down")
         if secret not in self.callers:
@@ -89,6 +91,7 @@ async def test_while_the_store_is_silent_a_known_token_stays_good_for_a_time():
     assert await world.reason("b") == "STORE_UNAVAILABLE"
     world.now_s = GRACE_S
     assert await world.reason("a") == "STORE_UNAVAILABLE"
+    assert world.known == [False, True, False, False], "whose answer is remembered need not wait"
 
 
 async def test_no_token_outlives_its_expiry():

@@ -15,11 +15,12 @@ class World:
     def __init__(self) -> None:
         self.now_s, self.quota, self.num_asked, self.is_down = 0.0, 1, 0, False
         self.before_answer = lambda: None
-        self.rules = SigningRules()
+        self.rules, self.known = SigningRules(), []
         self.directory = TenantDirectory(self.fetch, max_tenants=3, clock=lambda: self.now_s)
 
-    async def fetch(self, tenant: str) -> TenantSettings:
+    async def fetch(self, name: str, *, is_known: bool) -> TenantSettings:
         self.num_asked += 1
+        self.known.append(is_known)
         if self.is_down:
             raise store_unavailable("down")
         answer = TenantSettings(TenantQuotas(max_queued_requests=self.quota), self.rules)
@@ -64,6 +65,7 @@ async def test_while_the_store_is_silent_what_it_last_said_holds():
         with pytest.raises(ServiceError) as caught:
             await ask("never heard of")
         assert caught.value.reason == "STORE_UNAVAILABLE"
+    assert world.known == [False, True, False, False], "whose answer is remembered need not wait"
 
 
 async def test_a_tenants_quotas_and_keys_are_one_question():
