@@ -8,10 +8,11 @@ Adapters are bfloat16, of the shape's rank on every linear module. Tables, in ms
       check    no NaN, no infinity
       lay out  places of all tiles, DoRA's factors
       copy     into pages of the host arena, B transposed
-      load     the table's row made, pages copied into the pool
-      put      the row written into the table: the engine's loop does this
-    whole    through fetcher, residency, loader and table as the engine drives them: `total` from the request
-             to the written row, `loop` what of that the loop's thread was busy for
+      launch   the engine's loop launches the copies into the pool, or does them on a CPU, and writes a row
+      land     until the loop hears that the copies have ended: steps use the adapter meanwhile
+    whole    through fetcher, residency, loader and table as the engine drives them: `usable` from the request
+             until a step may be launched that uses the adapter, `total` until its copies have ended, `loop`
+             what of that the loop's thread was busy for
     lock     turns of a loop that wants the interpreter while another thread runs Python, at Python's own
              switch interval and at the engine's
 

@@ -39,16 +39,21 @@ class RankRowTable:
         self.ranks_NW = torch.zeros(shape, dtype=torch.int32, device=device)
         self.scales_NW = torch.zeros(shape, dtype=torch.float32, device=device)
         self.dora_offsets_NW = torch.full(shape, NO_TILE, dtype=torch.int64, device=device)
-        self.row_shape = TableShape(len(sites), max_tiles)
-        self._rows: list[Mapping[int, SiteRows]] = [{} for _ in range(num_adapters)]
+        self.row_shape = TableShape(len(sites), max_tiles, is_pinned=pool_E.is_cuda)
         self._max_ranks = [0] * num_adapters
         self._generations = [0] * num_adapters
         self._empty = self.row_shape.row(())
+        self._list_rows = [self._empty.list_rows] * num_adapters
+        self._rows: dict[int, Mapping[int, SiteRows]] = {}
         self.num_writes = 0
 
     def rows(self, adapter_index: int) -> Mapping[int, SiteRows]:
         """This adapter's rows by site index; sites it does not touch are absent."""
-        return self._rows[adapter_index]
+        found = self._rows.get(adapter_index)
+        if found is None:
+            found = {row.site: row for row in self._list_rows[adapter_index]()}
+            self._rows[adapter_index] = found
+        return found
 
     def generation(self, adapter_index: int) -> int:
         """Changes with every write or clear of `adapter_index`: what was read before is stale."""
@@ -63,12 +68,17 @@ class RankRowTable:
         self.put(adapter_index, self.row_shape.row(rows))
 
     def put(self, adapter_index: int, row: TableRow) -> None:
-        """The same with a row of `row_shape` made before: one host-to-device copy a tensor."""
-        self.offsets_NW2J[adapter_index].copy_(row.offsets_W2J)
-        self.ranks_NW[adapter_index].copy_(row.ranks_W)
-        self.scales_NW[adapter_index].copy_(row.scales_W)
-        self.dora_offsets_NW[adapter_index].copy_(row.dora_offsets_W)
-        self._rows[adapter_index] = row.rows
+        """The same with a row of `row_shape` made before: one host-to-device copy a tensor.
+
+        On the current stream, so that steps launched before read what was there. Nobody waits for the device
+        if the row is pinned; what lies in its arrays must not be changed any more.
+        """
+        self.offsets_NW2J[adapter_index].copy_(row.offsets_W2J, non_blocking=True)
+        self.ranks_NW[adapter_index].copy_(row.ranks_W, non_blocking=True)
+        self.scales_NW[adapter_index].copy_(row.scales_W, non_blocking=True)
+        self.dora_offsets_NW[adapter_index].copy_(row.dora_offsets_W, non_blocking=True)
+        self._rows.pop(adapter_index, None)
+        self._list_rows[adapter_index] = row.list_rows
         self._max_ranks[adapter_index] = row.max_rank
         self.num_writes += 1
         self._generations[adapter_index] = self.num_writes

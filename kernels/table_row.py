@@ -1,13 +1,14 @@
 """What a RankRowTable says of one adapter, as arrays that are ready to be copied into it.
 
-Made beside the loop, so that the loop copies four small arrays. Must not know pools or devices.
+The loop copies four small arrays. Must not know pools or devices.
 
 Legend: W sites, J tiles a matrix at most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,47 +37,56 @@ class SiteRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableRow:
-    """One adapter at every site, on the host; `rows` says the same by site index."""
+    """One adapter at every site, on the host; `list_rows` says the same site by site."""
 
     offsets_W2J: Tensor
     ranks_W: Tensor
     scales_W: Tensor
     dora_offsets_W: Tensor
-    rows: Mapping[int, SiteRows]
     max_rank: int
+    list_rows: Callable[[], Sequence[SiteRows]]
 
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """The sizes that all rows of one table share."""
+    """The sizes that all rows of one table share; pinned rows are copied to a GPU without waiting for it."""
 
     num_sites: int
     max_tiles: int
+    is_pinned: bool = False
 
     def row(self, rows: Sequence[SiteRows]) -> TableRow:
         """The row that says `rows`; sites that are not among them have rank 0 and no tiles."""
-        offsets_W2J = np.full((self.num_sites, 2, self.max_tiles), NO_TILE, dtype=np.int64)
-        ranks_W = np.zeros(self.num_sites, dtype=np.int32)
-        scales_W = np.zeros(self.num_sites, dtype=np.float32)
-        dora_offsets_W = np.full(self.num_sites, NO_TILE, dtype=np.int64)
+        rows = tuple(rows)
+        row = self.blank(max((row.rank for row in rows), default=0), lambda: rows)
+        row.offsets_W2J.fill_(NO_TILE)
+        row.dora_offsets_W.fill_(NO_TILE)
+        row.ranks_W.zero_()
+        row.scales_W.zero_()
         if rows:
             sites = [row.site for row in rows]
-            ranks_W[sites] = [row.rank for row in rows]
-            scales_W[sites] = [row.scale for row in rows]
-            dora_offsets_W[sites] = [row.dora_offset for row in rows]
-            self._fill(offsets_W2J, rows)
+            row.ranks_W.numpy()[sites] = [row.rank for row in rows]
+            row.scales_W.numpy()[sites] = [row.scale for row in rows]
+            row.dora_offsets_W.numpy()[sites] = [row.dora_offset for row in rows]
+            self._fill(row.offsets_W2J.numpy(), rows)
+        return row
+
+    def blank(self, max_rank: int, list_rows: Callable[[], Sequence[SiteRows]]) -> TableRow:
+        """A row with any numbers in its arrays, which lie in one piece of memory."""
+        num_sites, num_tiles = self.num_sites, 2 * self.num_sites * self.max_tiles
+        buffer = torch.empty(8 * (num_tiles + 2 * num_sites), dtype=torch.uint8, pin_memory=self.is_pinned)
+        num_words = num_tiles + num_sites
+        words, rest = buffer[: 8 * num_words].view(torch.int64), buffer[8 * num_words :]
         return TableRow(
-            torch.from_numpy(offsets_W2J),
-            torch.from_numpy(ranks_W),
-            torch.from_numpy(scales_W),
-            torch.from_numpy(dora_offsets_W),
-            {row.site: row for row in rows},
-            max((row.rank for row in rows), default=0),
+            offsets_W2J=words[:num_tiles].view(num_sites, 2, self.max_tiles),
+            ranks_W=rest[: 4 * num_sites].view(torch.int32),
+            scales_W=rest[4 * num_sites :].view(torch.float32),
+            dora_offsets_W=words[num_tiles:],
+            max_rank=max_rank,
+            list_rows=list_rows,
         )
 
-    def _fill(
-        self, offsets_W2J: "np.ndarray[tuple[int, int, int], np.dtype[np.int64]]", rows: Sequence[SiteRows]
-    ) -> None:
+    def _fill(self, offsets_W2J: "np.ndarray[Any, np.dtype[np.int64]]", rows: Sequence[SiteRows]) -> None:
         # One assignment for all tiles: a position in the flat array and an offset for each.
         matrices = [
             ((2 * row.site + matrix) * self.max_tiles, offsets)

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import Protocol
 
 from services.common.errors import Code, Reason, ServiceError
-from services.inference.adapters.io import AdapterIo, Completion, Loaded
-from services.inference.adapters.residency import Io, Residency
+from services.inference.adapters.io import AdapterIo, Completion
+from services.inference.adapters.residency import Io, Load, Residency
 from services.inference.engine_counters import EngineCounters
 from services.inference.messages import (
     Cancel,
@@ -34,9 +34,9 @@ from services.inference.messages import (
     UnloadAdapter,
 )
 from services.inference.page_pool import PagePool, PageUse
-from services.inference.request import FinishReason, Request
+from services.inference.request import AdapterKey, FinishReason, Request
 from services.inference.sampler_row import SampledToken
-from services.inference.scheduler import Chunk, Scheduler
+from services.inference.scheduler import Chunk, Plan, Scheduler
 from services.inference.sequence import Sequence
 
 RETRY_AFTER_S = 1.0
@@ -108,8 +108,6 @@ class Engine:
     def complete(self, completion: Completion) -> None:
         """Takes the outcome of adapter I/O that an earlier step started."""
         self._start_io(self._adapter_io.complete(completion))
-        if isinstance(completion, Loaded):
-            self._scheduler.on_adapter_ready(completion.key)
 
     def step(self) -> tuple[Events, bool]:
         """Runs one step. Returns its events, and whether anything was done: if not, wait for news."""
@@ -117,7 +115,7 @@ class Engine:
         plan = self._scheduler.schedule()
         for sequence, error in plan.failed:
             self._fail(sequence, error)
-        self._start_io(plan.io)
+        self._start_chunks_io(plan)
         self._start_io(self._residency.try_operator_loads())
         if plan.chunks:
             self._run(plan.chunks)
@@ -127,8 +125,23 @@ class Engine:
         events, self._events = tuple(self._events), []
         return events, bool(plan.chunks or plan.io or events)
 
-    def _start_io(self, io: list[Io]) -> None:
-        self._adapter_io.execute(io)
+    def _start_io(self, io: list[Io]) -> dict[AdapterKey, ServiceError]:
+        """Starts `io`; the loads that went wrong."""
+        for order in io:
+            if isinstance(order, Load):
+                self._scheduler.on_adapter_ready(order.key)
+        return self._adapter_io.execute(io)
+
+    def _start_chunks_io(self, plan: Plan) -> None:
+        """Starts the plan's I/O; what it was to compute with an adapter whose load went wrong fails."""
+        failed = self._start_io(plan.io)
+        if not failed:
+            return
+        for chunk in plan.chunks:
+            error = failed.get(chunk.sequence.adapter_key or AdapterKey(""))
+            if error is not None:
+                self._fail(chunk.sequence, error)
+        plan.chunks = [chunk for chunk in plan.chunks if chunk.sequence.id in self._sequences]
 
     def _submit(self, request: Request) -> None:
         if self._scheduler.num_waiting >= self._max_queue:

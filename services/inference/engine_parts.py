@@ -110,7 +110,8 @@ def build_engine(
     forward = make_forward(decoder, gates, last_tokens, shape.page_tokens, max_rows, context_tokens)
     _warm_up(forward, shape.page_tokens)
     make_bound_runner = partial(make_runner, forward)
-    engine, close = _assemble(settings, decoder, table, shape, post, reader, make_bound_runner)
+    make_io = partial(AdapterIo, copy_stream=copy_stream, gates=gates, post=post)
+    engine, close = _assemble(settings, decoder, table, shape, make_io, reader, make_bound_runner)
     log.info("%s loaded and warm after %.1f s", settings.base_model_name, time.monotonic() - started_s)
     return engine, Ready(shape.num_pages, shape.page_bytes, context_tokens), close
 
@@ -120,7 +121,7 @@ def _assemble(
     decoder: Decoder,
     table: RankRowTable,
     shape: PoolShape,
-    post: Callable[[Completion], None],
+    make_io: Callable[..., AdapterIo],
     reader: FileReader,
     make_runner: Callable[..., Runner],
 ) -> tuple[Engine, Callable[[], None]]:
@@ -139,14 +140,13 @@ def _assemble(
         cache_dir = settings.cache_dir
         if cache_dir is None:
             cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multilora-")))
-        adapter_io = AdapterIo(
+        adapter_io = make_io(
             residency,
             table,
             reader,
             cache_dir=cache_dir,
             sizes=_io_sizes(settings),
             base_weight=decoder.site_weight,
-            post=post,
         )
         stack.callback(adapter_io.close)
         runner = make_runner(kv_cache, residency)

@@ -58,8 +58,11 @@ class PagePool:
             self._references[page] += 1
 
     def release(self, pages: Iterable[int]) -> None:
-        """Drops a reference to each of `pages`; a page without any is free again."""
-        for page in pages:
+        """Drops a reference to each of `pages`; a page without any is free again.
+
+        Whoever takes as many next gets them in the same order: pages side by side stay so.
+        """
+        for page in reversed(tuple(pages)):
             self._references[page] -= 1
             if self._references[page] == 0:
                 del self._references[page]

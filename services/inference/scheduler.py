@@ -131,7 +131,7 @@ class Scheduler:
                 sequence.adapter_ready_s = now_s
 
     def schedule(self) -> Plan:
-        """The next step. Takes pages, picks loads and evictions; the caller does the I/O."""
+        """The next step. Takes pages, picks loads and evictions; the caller does the I/O before the step."""
         plan = Plan(budget=self._max_batch_tokens)
         decodes = [sequence for sequence in self._running if sequence.num_pending == 1]
         prefills = [sequence for sequence in self._running if sequence.num_pending > 1]
@@ -171,14 +171,11 @@ class Scheduler:
         return True
 
     def _wanted_ahead_of(self, sequence: Sequence) -> set[AdapterKey]:
-        """Adapters in the pool that requests before `sequence` in order wait for."""
+        """Adapters in the pool, or on their way, that requests before `sequence` in order wait for."""
         ahead = takewhile(lambda waiting: waiting.order < sequence.order, self._waiting)
         adapters = (waiting.request.adapter for waiting in ahead)
         by_tenant = {(each.key, each.tenant): each for each in adapters if each is not None}
-        in_pool = (
-            each for each in by_tenant.values() if self._residency.state(each) is ResidencyState.DEVICE
-        )
-        return {each.key for each in in_pool}
+        return {each.key for each in by_tenant.values() if self._residency.is_ready(each)}
 
     def _last_unplanned(self, plan: Plan) -> Sequence:
         planned = {chunk.sequence.id for chunk in plan.chunks}
@@ -194,13 +191,11 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _admit(self, plan: Plan) -> None:
-        # Pages that those ahead will need as soon as their adapter, on its way into the pool, is there.
-        promised_pages = 0
         # Tenants whose quota keeps an adapter out: their requests behind it wait too, until one is idle.
         held: set[str] = set()
         for sequence in tuple(self._waiting):
             if plan.budget == 0 or len(self._running) >= self._max_running:
-                self._load_ahead(sequence, plan, promised_pages)
+                self._load_ahead(sequence, plan)
                 return
             if _tenant(sequence) in held:
                 continue
@@ -211,15 +206,15 @@ class Scheduler:
                 if self._lacks_only_pages(sequence):
                     self._fail_if_hopeless(sequence, plan)
                     return
-                if self._is_loading(sequence):
-                    promised_pages += self._kv.num_pages_for(sequence.num_tokens)
                 continue
-            if not self._start(sequence, plan, promised_pages):
+            if not self._start(sequence, plan):
                 self._fail_if_hopeless(sequence, plan)
                 return
 
-    def _load_ahead(self, first: Sequence, plan: Plan, promised_pages: int) -> None:
+    def _load_ahead(self, first: Sequence, plan: Plan) -> None:
         """Loads for `first` and those behind it, which lack only their turn, as far as there is room."""
+        # Pages that these will need when their turn comes.
+        promised_pages = 0
         begin = self._waiting.index(first)
         for sequence in self._waiting[begin : begin + LOOK_AHEAD]:
             promised_pages += self._kv.num_pages_for(sequence.num_tokens)
@@ -236,13 +231,16 @@ class Scheduler:
         if adapter is None:
             return True
         if self._residency.state(adapter) is ResidencyState.HOST:
-            plan.io += self._residency.try_load(adapter) or []
+            io = self._residency.try_load(adapter)
+            if io is not None:
+                plan.io += io
+                self.on_adapter_ready(adapter.key)
         # After the try: pins may leave no room for it ever.
         error = self._residency.error(adapter)
         if error is not None:
             plan.failed.append((sequence, error))
             return False
-        return self._residency.state(adapter) is ResidencyState.DEVICE
+        return self._residency.is_ready(adapter)
 
     def _lacks_only_pages(self, sequence: Sequence) -> bool:
         adapter = sequence.request.adapter
@@ -260,16 +258,12 @@ class Scheduler:
             and self._residency.waits_for_tenant(adapter)
         )
 
-    def _is_loading(self, sequence: Sequence) -> bool:
-        adapter = sequence.request.adapter
-        return adapter is not None and self._residency.state(adapter) is ResidencyState.LOADING
-
-    def _start(self, sequence: Sequence, plan: Plan, promised_pages: int) -> bool:
+    def _start(self, sequence: Sequence, plan: Plan) -> bool:
         key = sequence.adapter_key
         if key is not None:
             # Running first, so that making room cannot evict the adapter this is for.
             self._residency.start(key, sequence.id)
-        if not self._has_headroom(sequence, plan, promised_pages):
+        if not self._has_headroom(sequence, plan):
             if key is not None:
                 self._residency.requeue(key, sequence.id)
             return False
@@ -282,9 +276,9 @@ class Scheduler:
         self._take(sequence, min(sequence.num_pending, plan.budget), plan)
         return True
 
-    def _has_headroom(self, sequence: Sequence, plan: Plan, promised_pages: int) -> bool:
+    def _has_headroom(self, sequence: Sequence, plan: Plan) -> bool:
         # A page for each running request on top: else the newcomer is preempted a few steps later.
-        num_pages = self._kv.num_pages_for(sequence.num_tokens) + len(self._running) + promised_pages
+        num_pages = self._kv.num_pages_for(sequence.num_tokens) + len(self._running)
         if self._pool.num_free < num_pages:
             plan.io += self._residency.evict_idle(num_pages)
         return self._pool.num_free >= num_pages

@@ -4,7 +4,6 @@ import logging
 import uuid
 from dataclasses import dataclass
 
-from kernels.table_row import TableRow
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.io_orders import FetchSource
 from services.inference.request import AdapterKey
@@ -31,22 +30,13 @@ class FetchFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """The weights lie in the pool; `row` is what the table is to say of them."""
+class LoadEnded:
+    """The device has done all copies of a load that were launched, be it all of them or not."""
 
     key: AdapterKey
-    row: TableRow
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
-    """The weights could not be copied into the pool, for this reason."""
-
-    key: AdapterKey
-    error: ServiceError
-
-
-Completion = Fetched | FetchFailed | Loaded | LoadFailed
+Completion = Fetched | FetchFailed | LoadEnded
 
 
 def defect(doing: str, error: Exception) -> ServiceError:

@@ -141,8 +141,8 @@ class DeviceRoom:
         self.tenants.add(entry, use)
 
     def loaded(self, entry: Entry) -> None:
-        """Makes `entry` DEVICE: its weights have arrived."""
-        entry.state = ResidencyState.DEVICE
+        """Makes a LOADING `entry` DEVICE: nobody writes its pages any more."""
+        entry.state, entry.load_error = ResidencyState.DEVICE, None
         self.num_loading -= 1
 
     def vacate(self, entry: Entry, state: ResidencyState) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.common.errors import ServiceError
 from services.inference.adapters.tenant_use import TenantUse
 from services.inference.messages import AdapterInfo, ResidencyState
 from services.inference.request import AdapterKey
@@ -15,8 +16,9 @@ class Entry:
 
     `packed_bytes` is the size of its packed pages, on the host and on the device alike, known once
     it was fetched; `host_bytes` is the same while a host copy is held and 0 otherwise. `pages` and
-    `adapter_index` (its row of the RankRowTable) are set in LOADING and DEVICE. `fetched_for` is the
-    tenant whose name for it the last fetch was by.
+    `adapter_index` (its row of the RankRowTable) are set in LOADING and DEVICE. `load_error` is why a load
+    whose copies are under way is good for nobody. `fetched_for` is the tenant whose name for it the last
+    fetch was by.
     """
 
     key: AdapterKey
@@ -28,6 +30,7 @@ class Entry:
     host_bytes: int = 0
     pages: tuple[int, ...] = ()
     adapter_index: int | None = None
+    load_error: ServiceError | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -35,8 +38,13 @@ class Entry:
         return any(use.is_wanted for use in self.uses.values())
 
     @property
+    def is_usable(self) -> bool:
+        """Whether a step may use it: it is in the pool, or its copies are ordered before the step."""
+        return self.state in ON_DEVICE and self.load_error is None
+
+    @property
     def is_evictable(self) -> bool:
-        """Whether its pages may be given to others."""
+        """Whether its pages may be given to others: not while they are being written."""
         return self.state is ResidencyState.DEVICE and not any(
             use.running or use.pin is ResidencyState.DEVICE for use in self.uses.values()
         )
@@ -96,6 +104,7 @@ class Entry:
             assert use.tenant == tenant, f"{who}: a use is filed under {tenant}"
             self._check_use(use, f"{use.adapter.version_name} in {self.state}")
         assert self.uses, f"{who}: nobody's"
+        assert not self.load_error or self.state is ResidencyState.LOADING, f"{who}: an error of no load"
         assert bool(self.pages) == is_on_device, f"{who}: pages {self.pages}"
         assert (self.adapter_index is not None) == is_on_device, f"{who}: table row"
         assert any(use.is_in_pool for use in self.uses.values()) == is_on_device, f"{who}: in the pool"
@@ -107,7 +116,7 @@ class Entry:
 
     def _check_use(self, use: TenantUse, who: str) -> None:
         use.check_integrity(who)
-        assert not use.running or self.state is ResidencyState.DEVICE, f"{who}: requests run"
+        assert not use.running or self.is_usable, f"{who}: requests run"
         assert self.state is not ResidencyState.REMOTE or use.error, f"{who}: nobody fetches it"
         assert (
             not use.unloads or use.running or self.state in (ResidencyState.FETCHING, ResidencyState.LOADING)

@@ -12,6 +12,7 @@ from threading import Event
 from typing import Protocol
 
 from kernels.lora_site import LoraSite
+from kernels.table_row import TableShape
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE, parse_adapter_weights
 from services.inference.adapters.completions import Fetched, FetchFailed, defect
@@ -51,6 +52,7 @@ class Fetcher:
         workers: Workers,
         *,
         sites: Sequence[LoraSite],
+        row_shape: TableShape,
         max_rank: int,
         base_weight: BaseWeight,
         store_threads: int,
@@ -62,6 +64,7 @@ class Fetcher:
         self._host_cache = host_cache
         self._workers = workers
         self._sites = tuple(sites)
+        self._row_shape = row_shape
         self._max_rank = max_rank
         self._base_weight = base_weight
         self._post = post
@@ -113,7 +116,8 @@ class Fetcher:
     def _packed(self, adapter: ResolvedAdapter, contents: Sequence[Bytes], source: FetchSource) -> Fetched:
         config_file, weights_file = contents
         weights = parse_adapter_weights(config_file, weights_file, self._sites, self._max_rank, self._workers)
-        packed = pack(adapter.key, weights, self._host_cache.arena, self._base_weight, self._workers)
+        arena = self._host_cache.arena
+        packed = pack(adapter.key, weights, arena, self._row_shape, self._base_weight, self._workers)
         self._host_cache.put(packed)
         return Fetched(adapter.key, packed.num_pages, packed.num_bytes, source)
 

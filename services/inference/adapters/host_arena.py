@@ -22,6 +22,17 @@ class HostPages:
 
     numbers: tuple[int, ...]
     tensors_E: tuple[Tensor, ...]
+    slab_pages: int
+
+    def is_beside_next(self, index: int) -> bool:
+        """Whether page `index` + 1 of these begins where page `index` ends."""
+        following = self.numbers[index] + 1
+        return self.numbers[index + 1] == following and following % self.slab_pages != 0
+
+    def run(self, first: int, stop: int) -> Tensor:
+        """Pages `first` to `stop` - 1, each beside the next, as one flat tensor."""
+        tensor_E = self.tensors_E[first]
+        return tensor_E.as_strided(((stop - first) * tensor_E.numel(),), (1,))
 
 
 class HostArena:
@@ -76,7 +87,7 @@ class HostArena:
                 if len(self._free) >= num_pages:
                     numbers = tuple(heapq.heappop(self._free) for _ in range(num_pages))
                     self._taken.update(numbers)
-                    return HostPages(numbers, tuple(map(self._tensor, numbers)))
+                    return HostPages(numbers, tuple(map(self._tensor, numbers)), self._slab_pages)
             # Beside the lock: whoever gives pages back must not wait for memory to be pinned.
             with self._growing:
                 if self._num_free() < num_pages:

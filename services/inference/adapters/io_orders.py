@@ -22,7 +22,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Copy the host copy of `key` into `pages`; its table row is to be `adapter_index`."""
+    """Copy the host copy of `key` into `pages` and write its table row, `adapter_index`.
+
+    To be executed before the step that may use the adapter.
+    """
 
     key: AdapterKey
     adapter_index: int

@@ -1,72 +1,116 @@
-"""Copies packed adapters into pages of the pool, off the engine's loop.
+"""Launches the copies of packed adapters into pages of the pool, layer by layer, and tells when they end.
 
-Legend: P pages of the pool, E elements of a page. Must not know residency or the table: it makes the
-table's row, and the engine's loop writes it when `Loaded` arrives, so nobody sees an adapter that is half
-there.
+Legend: E elements of the pool. Must not know residency or who waits: steps wait at the gates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from kernels.table_row import TableShape
-from services.inference.adapters.completions import Loaded, LoadFailed, defect
-from services.inference.adapters.packing import PackedAdapter, place
+from kernels.rank_row_table import RankRowTable
+from services.common.errors import ServiceError
+from services.inference.adapters.completions import LoadEnded, defect
+from services.inference.adapters.host_arena import HostPages
+from services.inference.adapters.packing import PackedAdapter
+from services.inference.copy_stream import CopyStream, EndEvent
+from services.inference.layer_gates import LoadGates
+
+Copy = Callable[[Tensor, Tensor], None]
+
+
+def _copy(target_E: Tensor, source_E: Tensor) -> None:
+    target_E.copy_(source_E, non_blocking=True)
 
 
 class Loader:
-    """One thread that copies in order of `submit`; on CUDA over a stream of its own.
+    """Copies over a stream of its own, in order of `submit`, while steps go on.
 
-    Both directions of the race over a page are closed: a copy waits for the steps that were launched
-    before its `submit`, which may still read the page, and `Loaded` is posted after the copy is
-    done, so that only later steps read the new bytes.
+    Both directions of the race over a page are closed on the device: a copy waits for the steps that were
+    launched before its `submit`, which may still read the page, and a later step that reads the page waits
+    at a gate, behind the copy. One thread waits for the copies' ends, so that nobody else does.
     """
 
     def __init__(
-        self, pool_PE: Tensor, row_shape: TableShape, post: Callable[[Loaded | LoadFailed], None]
+        self,
+        table: RankRowTable,
+        stream: CopyStream,
+        gates: LoadGates,
+        post: Callable[[LoadEnded], None],
+        copy: Copy = _copy,
     ) -> None:
-        self._pool_PE = pool_PE
-        self._row_shape = row_shape
+        self._table = table
+        self._stream = stream
+        self._gates = gates
         self._post = post
-        self._stream: torch.cuda.Stream | None = None
-        if pool_PE.is_cuda:
-            self._stream = torch.cuda.Stream(pool_PE.device)  # type: ignore[no-untyped-call]
+        self._copy = copy
+        self._site_gates = np.array(gates.site_gates)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
 
-    def submit(self, packed: PackedAdapter, pages: Sequence[int]) -> None:
-        """Copies `packed` into `pages`; Loaded is posted when it is there, LoadFailed if that went wrong.
+    def submit(self, packed: PackedAdapter, adapter_index: int, pages: Sequence[int]) -> ServiceError | None:
+        """Launches the copies of `packed` into `pages`, and writes the table's row `adapter_index`.
 
-        To be called from the thread that launches steps, on the stream it launches them on.
+        From then on steps may use the adapter, if they pass the gates; not so if an error is returned.
+        Either way LoadEnded is posted once the device has done what was launched: until then `packed` must
+        stay, and `pages` be nobody else's. To be called from the thread that launches steps.
         """
-        launched = torch.cuda.current_stream(self._pool_PE.device).record_event() if self._stream else None
-        self._thread.submit(self._load, packed, tuple(pages), launched)
+        try:
+            ended = self._launch(packed, pages)
+            self._gates.begin(adapter_index, ended)
+            self._table.put(adapter_index, packed.row.at(pages))
+        except Exception as failure:
+            error = defect(f"loading adapter {packed.key[:12]}", failure)
+            # Where it failed is not known: only when the whole stream is done, nothing can follow.
+            self._thread.submit(self._tell, packed, self._stream.synchronize)
+            return error
+        self._thread.submit(self._tell, packed, ended.synchronize)
+        return None
 
     def close(self) -> None:
-        """Drops what has not begun and waits for the copy that runs."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Waits for the copies under way: none may outlive the memory that it reads or writes."""
+        self._thread.shutdown(wait=True)
 
-    def _load(self, packed: PackedAdapter, pages: tuple[int, ...], launched: torch.cuda.Event | None) -> None:
+    def _tell(self, packed: PackedAdapter, wait: Callable[[], None]) -> None:
         try:
-            row = self._row_shape.row(place(packed, pages))
-            self._copy_after(launched, packed, pages)
-        except Exception as error:
-            self._post(LoadFailed(packed.key, defect(f"loading adapter {packed.key[:12]}", error)))
+            wait()
+        except Exception as failure:
+            # Nobody knows what the device still does, so its pages stay taken.
+            defect(f"waiting for the copy of adapter {packed.key[:12]}", failure)
         else:
-            self._post(Loaded(packed.key, row))
+            self._post(LoadEnded(packed.key))
 
-    def _copy_after(
-        self, launched: torch.cuda.Event | None, packed: PackedAdapter, pages: tuple[int, ...]
-    ) -> None:
-        if self._stream is None or launched is None:
-            self._copy(packed, pages)
-        else:
-            with torch.cuda.stream(self._stream):
-                self._stream.wait_event(launched)
-                self._copy(packed, pages)
-                self._stream.synchronize()
+    def _launch(self, packed: PackedAdapter, pages: Sequence[int]) -> EndEvent:
+        ended = self._stream.make_end()
+        gates_behind = self._gates_behind(packed)
+        size, pool_E = self._table.page_elements, self._table.pool_E
+        with self._stream.behind_steps():
+            for first, stop in _runs(packed.pages, pages, set(gates_behind)):
+                target_E = pool_E[pages[first] * size : (pages[first] + stop - first) * size]
+                self._copy(target_E, packed.pages.run(first, stop))
+                for gate in gates_behind.get(stop - 1, ()):
+                    self._gates.record(gate)
+            ended.record()
+        return ended
 
-    def _copy(self, packed: PackedAdapter, pages: tuple[int, ...]) -> None:
-        for tensor_E, page in zip(packed.pages.tensors_E, pages, strict=True):
-            self._pool_PE[page].copy_(tensor_E, non_blocking=True)
+    def _gates_behind(self, packed: PackedAdapter) -> dict[int, list[int]]:
+        """Gates by the page that is the last to hold what they guard."""
+        last_pages = np.full(self._gates.num_gates, -1)
+        np.maximum.at(last_pages, self._site_gates, packed.row.last_pages_W)
+        behind: dict[int, list[int]] = {}
+        for gate, page in enumerate(last_pages.tolist()):
+            if page >= 0:
+                behind.setdefault(page, []).append(gate)
+        return behind
+
+
+def _runs(host: HostPages, pages: Sequence[int], ends: set[int]) -> Iterator[tuple[int, int]]:
+    """(first, stop) of pages that lie side by side in both memories; a run ends at each of `ends`."""
+    if len(host.numbers) != len(pages):
+        raise ValueError(f"{len(host.numbers)} pages to copy into {len(pages)}")
+    first = 0
+    for index in range(len(pages)):
+        is_last = index + 1 == len(pages)
+        if is_last or index in ends or pages[index + 1] != pages[index] + 1 or not host.is_beside_next(index):
+            yield first, index + 1
+            first = index + 1

@@ -1,17 +1,18 @@
-"""Lays an adapter's rank rows out in pages, in host memory, and finds them again in the pool.
+"""Lays an adapter's rank rows out in pages, in host memory, and makes what the table will say of them.
 
 Legend: P pages, E elements of a page, R rank, I in_features, O out_features. Must not know files, the
 network or who owns the pool's pages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kernels.lora_site import LoraSite
-from kernels.table_row import NO_TILE, SiteRows
+from kernels.movable_row import MovableRow
+from kernels.table_row import NO_TILE, SiteRows, TableShape
 from services.inference.adapters.adapter_weights import AdapterWeights, BaseCopy, SiteWeights
 from services.inference.adapters.dora_factor import dora_factor
 from services.inference.adapters.host_arena import HostArena, HostPages
@@ -28,13 +29,14 @@ BaseWeight = Callable[[LoraSite], Tensor]
 class PackedAdapter:
     """An adapter ready to be copied into pages of the pool.
 
-    `pages` are on the host. Offsets in `rows` count as if its pages were the pool's first.
+    `pages` are on the host. They are filled in the order in which a step reads them: the embedding, then
+    layer by layer, then the head; a small tile of a later layer may fill up an earlier page.
     """
 
     key: AdapterKey
     rank: int
     pages: HostPages
-    rows: tuple[SiteRows, ...]
+    row: MovableRow
 
     @property
     def num_pages(self) -> int:
@@ -48,9 +50,14 @@ class PackedAdapter:
 
 
 def pack(
-    key: AdapterKey, weights: AdapterWeights, arena: HostArena, base_weight: BaseWeight, workers: Workers
+    key: AdapterKey,
+    weights: AdapterWeights,
+    arena: HostArena,
+    row_shape: TableShape,
+    base_weight: BaseWeight,
+    workers: Workers,
 ) -> PackedAdapter:
-    """Rounds `weights` to the arena's dtype and lays them out, layer by layer, in pages of it.
+    """Rounds `weights` to the arena's dtype and lays them out, in the order of a step, in pages of it.
 
     `base_weight(site)` is [out_features, in_features] on any device; DoRA needs it. Raises
     ServiceError if the adapter brings a base weight of its own; no page is taken then.
@@ -58,37 +65,16 @@ def pack(
     for copy in weights.base_copies:
         _check_base_copy(copy, base_weight(copy.site))
     layout = PageLayout(arena.page_elements)
-    rows = [_lay_out(site_weights, layout, base_weight) for site_weights in weights.sites]
+    ordered = sorted(weights.sites, key=lambda found: not found.site.is_embedding)
+    rows = [_lay_out(site_weights, layout, base_weight) for site_weights in ordered]
+    row = MovableRow(row_shape, rows, layout.num_pages, arena.page_elements)
     pages = arena.take(layout.num_pages)
     try:
         _copy(layout, pages, arena.dtype, workers)
     except BaseException:
         arena.give_back(pages)
         raise
-    return PackedAdapter(key, weights.rank, pages, tuple(rows))
-
-
-def place(packed: PackedAdapter, pages: Sequence[int]) -> tuple[SiteRows, ...]:
-    """`packed.rows` with offsets into the pool, when its page i lies in the pool's page `pages[i]`."""
-    if not packed.rows:
-        return ()
-    page_elements = packed.pages.tensors_E[0].numel()
-    moved = [(page - index) * page_elements for index, page in enumerate(pages)]
-
-    def absolute(offsets: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple([offset + moved[offset // page_elements] for offset in offsets])
-
-    return tuple(
-        SiteRows(
-            row.site,
-            row.rank,
-            row.scale,
-            absolute(row.a_offsets),
-            absolute(row.b_offsets),
-            row.dora_offset if row.dora_offset == NO_TILE else absolute((row.dora_offset,))[0],
-        )
-        for row in packed.rows
-    )
+    return PackedAdapter(key, weights.rank, pages, row)
 
 
 def _copy(layout: PageLayout, pages: HostPages, dtype: torch.dtype, workers: Workers) -> None:

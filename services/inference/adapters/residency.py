@@ -2,13 +2,17 @@
 
     REMOTE -> FETCHING -> HOST -> LOADING -> DEVICE
 
+LOADING is as good as DEVICE for requests: the load is in the I/O that is executed before the next step, and
+the device orders the step behind the copies. But until the copies have ended, pages and host copy stay where
+they are: nothing evicts, unloads or drops what is LOADING.
+
 Bytes that several tenants have are one adapter, fetched and held once; each tenant has a use of its own of
 it, and sees, pins, unloads and is counted for that use alone.
 
 Owned by the engine's loop; every method is immediate. What must be read or copied is returned as a
-list of `Io`, to be executed in order; the answers come back by `on_fetched`, `on_fetch_failed` and
-`on_loaded`. I/O that falls due in a method that returns none (`stop`, `leave`, `requeue`) comes with
-the next that does: `try_operator_loads` is called once a step.
+list of `Io`, to be executed in order; the answers come back by `on_fetched`, `on_fetch_failed`,
+`on_load_failed` and `on_load_ended`. I/O that falls due in a method that returns none (`stop`, `leave`,
+`requeue`) comes with the next that does: `try_operator_loads` is called once a step.
 
 Must not know torch, threads, files or the network. A page freed here may still be read by a step
 that was launched: the loader orders its copies behind that step.
@@ -22,7 +26,7 @@ from services.common.errors import Reason, ServiceError, not_found
 from services.inference.adapters import refusals
 from services.inference.adapters.device_room import DeviceRoom, WayIn
 from services.inference.adapters.entries import Entries
-from services.inference.adapters.entry import Entry
+from services.inference.adapters.entry import ON_DEVICE, Entry
 from services.inference.adapters.host_copies import HostCopies
 from services.inference.adapters.io_orders import ClearTable, DropHost, Fetch, FetchSource, Io, Load
 from services.inference.adapters.operator_calls import Completed, OperatorCalls
@@ -61,15 +65,20 @@ class Residency:
     # ---- what the scheduler asks
 
     def state(self, adapter: ResolvedAdapter) -> ResidencyState:
-        """Where `adapter` is for a request that wants to start: FETCHING while its tenant's unload drains it.
+        """Where `adapter` is for a request that wants to start.
 
-        HOST while it is in the pool for other tenants alone: `try_load` lets it in for this one.
+        FETCHING while its tenant's unload drains it, and while the copies of a load that failed are under
+        way. HOST while it is in the pool for other tenants alone: `try_load` lets it in for this one.
         """
         found = self._entries.find(adapter.key, adapter.tenant)
         if found is None:
             return REMOTE
         entry, use = found
-        return FETCHING if use.unloads else entry.state_for(use)
+        return FETCHING if use.unloads or entry.load_error else entry.state_for(use)
+
+    def is_ready(self, adapter: ResolvedAdapter) -> bool:
+        """Whether a request may start on `adapter` now."""
+        return self.state(adapter) in ON_DEVICE
 
     def error(self, adapter: ResolvedAdapter) -> ServiceError | None:
         """Why the tenant cannot have `adapter` now; forgotten when the last of its requests left."""
@@ -109,10 +118,10 @@ class Residency:
         return self._settled(entry)
 
     def start(self, key: AdapterKey, request_id: str) -> None:
-        """Waiting -> running; `state` of its adapter must be DEVICE."""
+        """Waiting -> running; its adapter must be ready."""
         entry = self._entries[key]
         use = entry.use_of(request_id)
-        assert self.state(use.adapter) is DEVICE, f"{key} is {self.state(use.adapter)}"
+        assert self.is_ready(use.adapter), f"{key} is {self.state(use.adapter)}"
         del use.waiting[request_id]
         use.running.add(request_id)
         self._touch(entry, use)
@@ -149,8 +158,9 @@ class Residency:
     def try_load(self, adapter: ResolvedAdapter) -> list[Io] | None:
         """HOST -> LOADING, evicting idle adapters if need be; None if there is no room now.
 
-        What other tenants have in the pool is there for this one at once. None as well if there never is
-        room, by pins or a quota: `error(adapter)` says so.
+        Requests may start at once: the I/O is to be executed before their step. What other tenants have in
+        the pool is there for this one too. None as well if there never is room, by pins or a quota:
+        `error(adapter)` says so.
         """
         entry, use = self._entries.known(adapter)
         return self._take_io() if self._place(entry, use) else None
@@ -206,24 +216,29 @@ class Residency:
             self._refuse(entry, use, error)
         return self._settled(entry)
 
-    def on_loaded(self, key: AdapterKey) -> list[Io]:
-        """LOADING -> DEVICE: the weights are in the pool and the table row is written."""
+    def on_load_failed(self, key: AdapterKey, error: ServiceError) -> None:
+        """The load that was just ordered is good for nobody; those who wait get `error`.
+
+        So must those who started on it, from the caller, before a step is launched. Pages stay taken until
+        `on_load_ended`: some of the copies may be under way.
+        """
         entry = self._entries[key]
         assert entry.state is LOADING, f"{key} is {entry.state}"
+        entry.load_error = error
+        for use in entry.uses.values():
+            self._refuse(entry, use, error)
+
+    def on_load_ended(self, key: AdapterKey) -> list[Io]:
+        """LOADING -> DEVICE, or -> HOST if the load had failed: no copy of it is under way."""
+        entry = self._entries[key]
+        assert entry.state is LOADING, f"{key} is {entry.state}"
+        failed = entry.load_error is not None
         self._device.loaded(entry)
+        if failed:
+            self._vacate(entry)
         for use in entry.uses.values():
             if use.is_in_pool:
                 self._touch(entry, use)
-        return self._settled(entry)
-
-    def on_load_failed(self, key: AdapterKey, error: ServiceError) -> list[Io]:
-        """LOADING -> HOST; those who waited get `error`."""
-        entry = self._entries[key]
-        assert entry.state is LOADING, f"{key} is {entry.state}"
-        self._device.loaded(entry)
-        self._vacate(entry)
-        for use in entry.uses.values():
-            self._refuse(entry, use, error)
         return self._settled(entry)
 
     # ---- operator commands
@@ -319,7 +334,7 @@ class Residency:
     # ---- moves of bytes
 
     def _place(self, entry: Entry, use: TenantUse, spare_pages: int | None = None) -> bool:
-        if entry.state_for(use) is not HOST or use.error is not None:
+        if entry.state_for(use) is not HOST or use.error is not None or entry.load_error is not None:
             return False
         way_in = self._device.way_in(entry, use, spare_pages)
         if isinstance(way_in, ServiceError):

@@ -13,7 +13,7 @@ from kernels.rank_row_table import RankRowTable
 from kernels.segments import BASE
 from services.inference.adapters.adapter_weights import read_adapter_weights
 from services.inference.adapters.host_arena import HostArena
-from services.inference.adapters.packing import pack, place
+from services.inference.adapters.packing import pack
 from services.inference.adapters.workers import Workers
 from services.inference.batch import Slice, make_batch
 from services.inference.model.choose import make_fused_layers
@@ -64,11 +64,12 @@ class PagedDecoder:
     def load_adapter(self, directory: Path, adapter_index: int) -> None:
         """Packs the adapter in `directory` and copies it into pages, as a loader does."""
         weights = read_adapter_weights(directory, self.table.sites, MAX_RANK)
-        packed = pack(AdapterKey(directory.name), weights, self._arena, self.decoder.site_weight, Workers(1))
+        key, shape, base_weight = AdapterKey(directory.name), self.table.row_shape, self.decoder.site_weight
+        packed = pack(key, weights, self._arena, shape, base_weight, Workers(1))
         pages = self.take_pages(packed.num_pages)
         self.pool_E.view(NUM_PAGES, -1)[pages] = torch.stack(packed.pages.tensors_E).to(self.device)
         self._arena.give_back(packed.pages)
-        self.table.write(adapter_index, place(packed, pages))
+        self.table.put(adapter_index, packed.row.at(pages))
 
     def take_pages(self, num_pages: int) -> list[int]:
         """Pages from anywhere in the pool."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from services.common.errors import Code, Reason, ServiceError
-from services.inference.adapters.io import Completion, Fetched, FetchFailed, Loaded
+from services.inference.adapters.io import Completion, Fetched, FetchFailed, LoadEnded
 from services.inference.adapters.residency import Fetch, FetchSource, Io, Load, Residency
 from services.inference.engine import Engine
 from services.inference.kv_cache import KvCache
@@ -63,16 +63,25 @@ class FakeRunner:
 
 
 class FakeAdapterIo:
-    """Holds every order until the test lets it end; sizes and failures by key."""
+    """Holds every order until the test lets it end; sizes and failures by key.
+
+    Steps may use what is being loaded, but for loads in `load_failures`, which go wrong at once.
+    """
 
     def __init__(self, residency: Residency) -> None:
         self._residency = residency
         self.pending: list[Fetch | Load] = []
         self.num_pages: dict[str, int] = {}
         self.failures: dict[str, ServiceError] = {}
+        self.load_failures: dict[str, ServiceError] = {}
 
-    def execute(self, io: list[Io]) -> None:
+    def execute(self, io: list[Io]) -> dict[AdapterKey, ServiceError]:
         self.pending += [order for order in io if isinstance(order, Fetch | Load)]
+        loaded = [order.key for order in io if isinstance(order, Load)]
+        failed = {key: self.load_failures[key] for key in loaded if key in self.load_failures}
+        for key, error in failed.items():
+            self._residency.on_load_failed(key, error)
+        return failed
 
     def complete(self, completion: Completion) -> list[Io]:
         match completion:
@@ -80,12 +89,12 @@ class FakeAdapterIo:
                 return self._residency.on_fetched(key, num_pages, host_bytes, source)
             case FetchFailed(key, error):
                 return self._residency.on_fetch_failed(key, error)
-            case Loaded():
-                return self._residency.on_loaded(completion.key)
+            case LoadEnded(key):
+                return self._residency.on_load_ended(key)
 
     def outcome(self, order: Fetch | Load) -> Completion:
         if isinstance(order, Load):
-            return Loaded(order.key, ())
+            return LoadEnded(order.key)
         key = order.adapter.key
         if key in self.failures:
             return FetchFailed(key, self.failures[key])

@@ -1,5 +1,6 @@
 """A copy stream that writes down, in the order of the calls, what a device would be told to do."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,15 +16,22 @@ class LoggedEvent:
         self._log.add(f"wait {self._name}")
 
     def synchronize(self) -> None:
-        self._log.synchronized(self._name)
+        self._log.synchronize()
 
 
 class StepLog:
-    """A CopyStream; `lines` are what was launched, each with the stream it was launched on."""
+    """A CopyStream; `lines` are what was launched, each with the stream it was launched on.
+
+    The host waits for it only between `hold` and `let_go`.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.is_copying = False
+        self.fails = False
+        self.is_waited_for = threading.Event()
+        self._done = threading.Event()
+        self._done.set()
         self._num_gates = self._num_ends = 0
 
     def add(self, what: str) -> None:
@@ -33,12 +41,20 @@ class StepLog:
         lines, self.lines = self.lines, []
         return lines
 
+    def hold(self) -> None:
+        self._done.clear()
+
+    def let_go(self) -> None:
+        self._done.set()
+
     @contextmanager
     def behind_steps(self) -> Iterator[None]:
         self.is_copying = True
         self.add("wait for steps")
         try:
             yield
+            if self.fails:
+                raise RuntimeError("the device ran out of something")
         finally:
             self.is_copying = False
 
@@ -50,8 +66,6 @@ class StepLog:
         self._num_ends += 1
         return LoggedEvent(self, f"end {self._num_ends - 1}")
 
-    def synchronized(self, name: str) -> None:
-        """What the host does when it has waited for `name`."""
-
     def synchronize(self) -> None:
-        self.synchronized("all")
+        self.is_waited_for.set()
+        assert self._done.wait(30), "nobody let the device go on"

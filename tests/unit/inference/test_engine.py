@@ -387,3 +387,73 @@ def test_loads_ahead_take_no_page_that_those_before_need() -> None:
     world.run()
     assert set(world.ended) == {"running", "next"}
     world.engine.check_idle()
+
+
+def test_a_newcomer_whose_adapter_is_in_host_memory_is_in_the_next_step() -> None:
+    world = World()
+    world.submit("before", on="a", max_tokens=1)
+    world.submit("running", max_tokens=30)
+    world.run()
+    world.residency.unload(adapter("a").key, "t", ResidencyState.DEVICE, 1)
+    world.submit("running again", max_tokens=30)
+    world.step()
+    world.submit("newcomer", on="a", max_tokens=3)
+    assert world.residency.state(adapter("a")) is ResidencyState.HOST
+    world.step()
+    assert world.residency.state(adapter("a")) is ResidencyState.LOADING
+    assert set(world.runner.batches[-1]) == {"newcomer", "running again"}
+    while "newcomer" not in world.ended:
+        world.step()
+    assert world.residency.state(adapter("a")) is ResidencyState.LOADING, "the copies never ended"
+    world.run()
+    world.engine.check_idle()
+
+
+def test_a_load_that_goes_wrong_fails_its_own_requests_before_the_step_and_a_later_one_tries_again() -> None:
+    world = World()
+    error = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "no copy engine")
+    world.io.load_failures["key-a"] = error
+    for request_id, name in (("r1", "a"), ("r2", "a"), ("other", "b"), ("base", "")):
+        world.submit(request_id, on=name)
+    world.step()
+    world.finish_io()
+    world.step()
+    assert world.ended == {"r1": Failed("r1", error), "r2": Failed("r2", error)}
+    assert set(world.runner.batches[-1]) == {"other", "base"}
+    world.io.load_failures.clear()
+    world.submit("later", on="a")
+    world.step()
+    assert "later" not in world.runner.batches[-1], "the copies that were launched have not ended"
+    world.run()
+    assert isinstance(world.ended["later"], Finished)
+    assert not any({"r1", "r2"} & set(batch) for batch in world.runner.batches)
+    world.engine.check_idle()
+
+
+def test_pages_of_a_cancelled_newcomer_s_adapter_are_nobody_s_until_its_copies_have_ended() -> None:
+    world = World(num_pages=6)
+    world.submit("cancelled", on="a")
+    world.finish_io()
+    world.step()
+    world.engine.handle(Cancel("cancelled", FinishReason.CANCELLED))
+    world.submit("large", prompt=18, max_tokens=2)
+    for _ in range(3):
+        world.step()
+    assert world.pool.num_free == 4
+    assert set(world.ended) == {"cancelled"}, "failed for want of pages that come free"
+    world.finish_io()
+    world.run()
+    assert isinstance(world.ended["large"], Finished)
+    assert world.residency.counters.device_evictions == 1
+    world.engine.check_idle()
+
+
+def test_the_time_that_a_request_waited_for_its_adapter_ends_when_the_load_is_ordered() -> None:
+    world = World()
+    world.submit("r", on="a")
+    world.step()
+    world.now_s = 3.0
+    world.finish_io()
+    world.step()
+    [started] = [event for event in world.events if isinstance(event, Started)]
+    assert (started.adapter_wait_s, started.queue_s) == (3.0, 0.0)

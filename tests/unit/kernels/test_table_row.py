@@ -16,13 +16,13 @@ def test_arrays_say_what_the_rows_say():
     ]
     assert (row.ranks_W.tolist(), row.scales_W.tolist()) == ([7, 0, 5], [2.0, 0.0, 0.5])
     assert row.dora_offsets_W.tolist() == [NO_TILE, NO_TILE, 256]
-    assert (row.rows, row.max_rank) == ({0: second, 2: first}, 7)
+    assert (row.list_rows(), row.max_rank) == ((first, second), 7)
 
 
 def test_an_empty_row_has_no_tiles():
     row = SHAPE.row(())
     assert set(row.offsets_W2J.flatten().tolist()) == {NO_TILE}
-    assert (row.ranks_W.sum().item(), row.rows, row.max_rank) == (0, {}, 0)
+    assert (row.ranks_W.sum().item(), row.list_rows(), row.max_rank) == (0, (), 0)
 
 
 def test_more_tiles_than_the_table_has_room_for_do_not_run_into_the_next_matrix():

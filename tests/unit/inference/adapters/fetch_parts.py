@@ -2,6 +2,7 @@
 
 import torch
 
+from kernels.table_row import TableShape
 from services.inference.adapters.adapter_weights import AdapterWeights
 from services.inference.adapters.disk_cache import DiskCache
 from services.inference.adapters.fetcher import Fetcher
@@ -14,6 +15,7 @@ from services.inference.request import AdapterKey
 
 KEY = AdapterKey("a" * 64)
 ARENA_PAGES = 64
+MAX_TILES = 64
 
 
 def ones(site) -> torch.Tensor:
@@ -34,6 +36,7 @@ class FetchParts:
             self.host_cache,
             self.workers,
             sites=sites,
+            row_shape=TableShape(len(sites), MAX_TILES),
             max_rank=64,
             base_weight=ones,
             store_threads=store_threads,
@@ -55,7 +58,8 @@ def packed(
     for tensor_E in (pages := arena.take(ARENA_PAGES)).tensors_E:
         tensor_E.fill_(torch.nan)
     arena.give_back(pages)
-    return pack(key, weights, arena, base_weight, Workers(2))
+    shape = TableShape(1 + max(found.site.index for found in weights.sites), MAX_TILES)
+    return pack(key, weights, arena, shape, base_weight, Workers(2))
 
 
 def pages_PE(adapter: PackedAdapter) -> torch.Tensor:

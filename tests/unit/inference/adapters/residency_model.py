@@ -46,7 +46,7 @@ class Rig:
         """REMOTE -> DEVICE with `request_id` waiting."""
         self.to_host(name, request_id, num_pages)
         assert self.residency.try_load(adapter(name)) is not None
-        self.residency.on_loaded(adapter(name).key)
+        self.residency.on_load_ended(adapter(name).key)
 
     def to_idle(self, name: str, num_pages: int = 2) -> None:
         """REMOTE -> DEVICE, nobody waiting."""

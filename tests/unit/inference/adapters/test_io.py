@@ -8,17 +8,11 @@ import torch
 
 from kernels.rank_row_table import RankRowTable
 from kernels.rank_rows import a_tiles, b_tiles
-from kernels.table_row import TableShape
-from services.inference.adapters.adapter_weights import read_adapter_weights
-from services.inference.adapters.completions import Loaded, LoadFailed
-from services.inference.adapters.host_arena import HostPages
 from services.inference.adapters.io import AdapterIo, IoSizes
-from services.inference.adapters.loader import Loader
-from services.inference.adapters.packing import PackedAdapter
 from services.inference.adapters.residency import Residency
+from services.inference.layer_gates import OPEN_GATES, LoadGates
 from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool
-from tests.unit.inference.adapters.fetch_parts import packed as pack
 from tests.unit.inference.adapters.lora_files import (
     DOWN1,
     INNER,
@@ -28,9 +22,10 @@ from tests.unit.inference.adapters.lora_files import (
     linear,
     write,
 )
+from tests.unit.inference.step_log import StepLog
 
 PAGE_ELEMENTS, NUM_PAGES = 128, 8
-ROW_SHAPE = TableShape(len(SITES), 8)
+SITE_LAYERS = (0, 0, 1, 1, 0, 2)
 
 
 class Rig:
@@ -41,10 +36,14 @@ class Rig:
         self.residency = Residency(self.pool, 4, 1 << 20)
         self.reader = DirectoryReader()
         self.posted = queue.SimpleQueue()
+        self.device = StepLog()
+        self.gates = LoadGates(SITE_LAYERS, self.device.make_gate)
         self.io = AdapterIo(
             self.residency,
             self.table,
             self.reader,
+            copy_stream=self.device,
+            gates=self.gates,
             cache_dir=tmp_path / "cache",
             sizes=IoSizes(
                 disk_cache_bytes=1 << 20,
@@ -94,16 +93,73 @@ def test_the_table_finds_the_weights_that_were_in_the_files(rig, tmp_path):
         torch.testing.assert_close(b_RO, tensors[f"{module}.lora_B.weight"].T, rtol=0, atol=0)
 
 
-def test_a_half_copied_adapter_is_in_no_table(rig, tmp_path):
+def test_a_load_is_in_the_table_at_once_and_its_steps_wait_on_the_device_until_it_has_ended(rig, tmp_path):
     adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
     rig.io.execute(rig.residency.require(adapter, "r"))
     rig.settle(1)
-    rig.io.execute(rig.residency.try_load(adapter))
-    completion = rig.posted.get(timeout=10)
+    rig.device.hold()
+    assert rig.io.execute(rig.residency.try_load(adapter)) == {}
     index = rig.residency.adapter_index(adapter.key)
-    assert rig.table.rows(index) == {}
-    rig.io.execute(rig.io.complete(completion))
     assert set(rig.table.rows(index)) == {0}
+    rig.residency.start(adapter.key, "r")
+    assert rig.residency.state(adapter) is ResidencyState.LOADING
+    assert rig.gates.for_step([index]) is rig.gates
+    rig.device.let_go()
+    rig.settle(1)
+    assert rig.residency.state(adapter) is ResidencyState.DEVICE
+    assert rig.gates.for_step([index]) is OPEN_GATES
+
+
+def test_what_is_being_copied_is_neither_evicted_nor_dropped(rig, tmp_path):
+    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
+    rig.io.execute(rig.residency.require(adapter, "r"))
+    rig.settle(1)
+    rig.device.hold()
+    rig.io.execute(rig.residency.try_load(adapter))
+    rig.residency.leave(adapter.key, "r")
+    rig.io.execute(rig.residency.unload(adapter.key, adapter.tenant, ResidencyState.HOST, 1))
+    rig.io.execute(rig.residency.evict_idle(NUM_PAGES))
+    rig.io.check_integrity()
+    assert rig.pool.num_free == NUM_PAGES - 1
+    assert rig.residency.info()[0].host_bytes
+    rig.device.let_go()
+    rig.settle(1)
+    assert rig.pool.num_free == NUM_PAGES
+    assert rig.residency.info() == ()
+
+
+def test_pages_of_a_load_that_failed_come_back_when_the_device_is_done(rig, tmp_path):
+    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
+    rig.io.execute(rig.residency.require(adapter, "r"))
+    rig.settle(1)
+    rig.device.hold()
+    rig.device.fails = True
+    failed = rig.io.execute(rig.residency.try_load(adapter))
+    assert failed.keys() == {adapter.key}
+    assert rig.residency.error(adapter) is failed[adapter.key]
+    assert not rig.residency.is_ready(adapter)
+    assert rig.pool.num_free == NUM_PAGES - 1
+    rig.device.let_go()
+    rig.settle(1)
+    assert rig.pool.num_free == NUM_PAGES
+    rig.residency.leave(adapter.key, "r")
+    rig.device.fails = False
+    rig.bring(adapter)
+
+
+def test_close_waits_for_copies_under_way(tmp_path):
+    rig = Rig(tmp_path)
+    adapter = rig.reader.add(write(tmp_path / "a", linear(Q0, 4)))
+    rig.io.execute(rig.residency.load(adapter, ResidencyState.DEVICE, False, 1))
+    rig.device.hold()
+    rig.settle(1)
+    closing = threading.Thread(target=rig.io.close)
+    closing.start()
+    assert rig.device.is_waited_for.wait(10)
+    assert closing.is_alive()
+    rig.device.let_go()
+    closing.join(10)
+    assert not closing.is_alive()
 
 
 def test_more_adapters_than_fit_take_turns_and_each_keeps_its_own_weights(rig, tmp_path):
@@ -133,37 +189,3 @@ def test_unload_frees_table_pages_and_host_copy(rig, tmp_path):
     assert freed.device_bytes == PAGE_ELEMENTS * 4
     assert rig.pool.num_free == NUM_PAGES
     assert all(rig.table.rows(index) == {} for index in range(4))
-
-
-def test_a_copy_that_fails_is_told(tmp_path):
-    weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
-    packed = pack(weights, PAGE_ELEMENTS)
-    posted = queue.SimpleQueue()
-    loader = Loader(torch.zeros(2, PAGE_ELEMENTS), ROW_SHAPE, posted.put)
-    loader.submit(packed, range(1, 1 + packed.num_pages))
-    loader.submit(PackedAdapter(packed.key, 4, HostPages((0,), (torch.zeros(3),)), ()), [0])
-    assert isinstance(posted.get(timeout=10), Loaded)
-    failed = posted.get(timeout=10)
-    assert isinstance(failed, LoadFailed)
-    assert "incident" in failed.error.message
-    loader.close()
-
-
-def test_a_copy_holds_up_nobody_who_asks_for_one(tmp_path):
-    weights = read_adapter_weights(write(tmp_path / "a", linear(Q0, 4)), SITES, 64)
-    packed = pack(weights, PAGE_ELEMENTS)
-    under_way, go_on, posted = threading.Event(), threading.Event(), queue.SimpleQueue()
-
-    def post(completion):
-        under_way.set()
-        assert go_on.wait(10)
-        posted.put(completion)
-
-    loader = Loader(torch.zeros(2 * packed.num_pages, PAGE_ELEMENTS), ROW_SHAPE, post)
-    loader.submit(packed, range(packed.num_pages))
-    assert under_way.wait(10)
-    loader.submit(packed, range(packed.num_pages, 2 * packed.num_pages))
-    assert posted.empty()
-    go_on.set()
-    assert all(isinstance(posted.get(timeout=10), Loaded) for _ in range(2))
-    loader.close()

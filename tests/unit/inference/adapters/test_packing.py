@@ -6,12 +6,12 @@ from peft import LoraConfig, get_peft_model
 
 from kernels.lora_site import LoraSite, tile_rows
 from kernels.rank_row_table import NO_TILE
+from kernels.table_row import TableShape
 from services.common.errors import Reason, ServiceError
 from services.inference.adapters.adapter_weights import AdapterWeights, BaseCopy, SiteWeights
 from services.inference.adapters.dora_factor import dora_factor
 from services.inference.adapters.host_arena import HostArena
 from services.inference.adapters.packing import pack as pack_into
-from services.inference.adapters.packing import place
 from services.inference.adapters.page_layout import PageLayout
 from services.inference.adapters.workers import Workers
 from tests.unit.inference.adapters.fetch_parts import KEY, pages_PE
@@ -57,7 +57,10 @@ def test_every_rank_row_is_where_the_table_will_say(ranks, page_elements, seed):
     pool_PE = torch.full((packed.num_pages + 5, page_elements), torch.nan)
     pool_PE[pages] = pages_PE(packed)
     used = []
-    for site, row in zip(weights.sites, place(packed, pages), strict=True):
+    rows_at = {row.site: row for row in packed.row.rows_at(pages)}
+    assert len(rows_at) == len(weights.sites)
+    for site in weights.sites:
+        row = rows_at[site.site.index]
         assert (row.site, row.rank, row.scale, row.dora_offset) == (site.site.index, site.rank, 1.5, NO_TILE)
         for offsets, rows in ((row.a_offsets, site.a_RI), (row.b_offsets, site.b_RO)):
             found = read_back(pool_PE.view(-1), offsets, site.rank, rows.shape[1], page_elements)
@@ -164,7 +167,7 @@ def test_dora_rows_are_packed_and_found():
     plain = site_weights(SITES[0], 3)
     dora = SiteWeights(plain.site, 3, plain.scale, plain.a_RI, plain.b_RO, torch.rand(HIDDEN))
     packed = pack(AdapterWeights((dora,)), 64, base_weight=lambda site: weight)
-    [row] = place(packed, [7, 5, 3])
+    [row] = packed.row.rows_at([7, 5, 3])
     pool_PE = torch.zeros(8, 64)
     pool_PE[[7, 5, 3][: packed.num_pages]] = pages_PE(packed)
     found = pool_PE.view(-1)[row.dora_offset : row.dora_offset + HIDDEN]
@@ -199,7 +202,7 @@ def test_weights_are_rounded_as_torch_rounds_them(stored, kept):
     wide = site_weights(SITES[1], 17, seed=5)
     a_RI, b_RO = (x.to(stored) for x in (wide.a_RI, wide.b_RO))
     adapter = pack(AdapterWeights((SiteWeights(wide.site, 17, 1.0, a_RI, b_RO),)), 4096, kept)
-    [row] = place(adapter, range(adapter.num_pages))
+    [row] = adapter.row.rows
     flat = pages_PE(adapter).view(-1)
     for offsets, rows in ((row.a_offsets, a_RI), (row.b_offsets, b_RO)):
         found = read_back(flat, offsets, 17, rows.shape[1], 4096)
@@ -219,5 +222,5 @@ def test_a_refused_adapter_takes_no_page_of_the_arena():
         (site_weights(SITES[0], 3),), (BaseCopy("w", SITES[5], torch.ones(VOCAB, HIDDEN)),)
     )
     with pytest.raises(ServiceError):
-        pack_into(KEY, weights, arena, lambda site: torch.zeros(VOCAB, HIDDEN), Workers(1))
+        pack_into(KEY, weights, arena, TableShape(6, 4), lambda site: torch.zeros(VOCAB, HIDDEN), Workers(1))
     assert arena.num_taken == 0

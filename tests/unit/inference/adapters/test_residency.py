@@ -39,7 +39,7 @@ def test_an_adapter_goes_all_the_way_once_for_all_who_wait(rig):
     assert len(load.pages) == 2
     assert rig.residency.is_loading
     assert repr(rig.residency) == "Residency(REMOTE=0, FETCHING=0, HOST=0, LOADING=1, DEVICE=0)"
-    assert rig.residency.on_loaded(key("a")) == []
+    assert rig.residency.on_load_ended(key("a")) == []
     assert not rig.residency.is_loading
     rig.residency.start(key("a"), "r1")
     rig.residency.start(key("a"), "r2")
@@ -120,7 +120,7 @@ def test_running_and_pinned_adapters_are_never_evicted_and_nothing_changes_in_va
     rig.residency.start(key("a"), "r1")
     rig.residency.load(adapter("b"), DEVICE, True, 1)
     rig.fetched("b", 4)
-    rig.residency.on_loaded(key("b"))
+    rig.residency.on_load_ended(key("b"))
     rig.to_idle("c", 1)
     rig.to_host("d", "r2", 3)
     assert rig.residency.try_load(adapter("d")) is None
@@ -182,7 +182,7 @@ def test_a_host_copy_that_is_waited_for_or_being_loaded_stays_over_capacity():
     rig.to_host("b", "r2", 2)
     rig.residency.try_load(adapter("a"))
     assert rig.residency.counters.host_bytes == 4 * PAGE_BYTES
-    assert rig.residency.on_loaded(key("a")) == [DropHost(key("a"))]
+    assert rig.residency.on_load_ended(key("a")) == [DropHost(key("a"))]
     rig.residency.leave(key("b"), "r2")
     assert rig.residency.try_operator_loads() == [DropHost(key("b"))]
     rig.residency.check_integrity()
@@ -200,15 +200,65 @@ def test_an_adapter_as_large_as_the_pool_is_refused_with_what_to_do(rig):
     assert rig.residency.info() == ()
 
 
-def test_a_copy_into_the_pool_that_failed_gives_its_pages_back(rig):
+def test_requests_start_while_it_is_copied_and_pages_and_host_copy_stay_until_that_has_ended():
+    rig = Rig(host_pages=1)
     rig.to_host("a", "r1")
     rig.residency.try_load(adapter("a"))
-    [clear] = rig.residency.on_load_failed(key("a"), DOWN)
-    assert isinstance(clear, ClearTable)
+    assert rig.residency.is_ready(adapter("a"))
+    rig.residency.start(key("a"), "r1")
+    rig.residency.requeue(key("a"), "r1")
+    rig.residency.start(key("a"), "r1")
+    rig.residency.stop(key("a"), "r1")
+    rig.residency.check_integrity()
+    assert rig.residency.evict_idle(10) == []
+    assert rig.residency.unload(key("a"), "t", HOST, 1) == []
+    assert rig.residency.take_completed() == []
+    clear, drop = rig.residency.on_load_ended(key("a"))
+    assert (type(clear), drop) == (ClearTable, DropHost(key("a")))
+    assert rig.residency.take_completed() == [(1, Freed(2 * PAGE_BYTES, 2 * PAGE_BYTES))]
+    assert rig.residency.info() == ()
+
+
+def test_an_operator_hears_of_a_load_when_its_copies_have_ended(rig):
+    rig.to_host("a", "r1")
+    rig.residency.try_load(adapter("a"))
+    rig.residency.load(adapter("a"), DEVICE, True, 1)
+    assert rig.residency.take_completed() == []
+    rig.residency.on_load_ended(key("a"))
+    [(_, info)] = rig.residency.take_completed()
+    assert (info.residency, info.pinned) == (DEVICE, True)
+
+
+def test_a_load_that_failed_gives_its_pages_back_when_its_copies_have_ended(rig):
+    rig.to_host("a", "r1")
+    rig.residency.load(adapter("a"), DEVICE, False, 1)
+    rig.residency.on_load_failed(key("a"), DOWN)
     assert rig.residency.error(adapter("a")) is DOWN
-    assert rig.pool.num_held(PageUse.ADAPTER) == 0
+    assert rig.residency.take_completed() == [(1, DOWN)]
+    assert not rig.residency.is_ready(adapter("a"))
+    assert rig.pool.num_held(PageUse.ADAPTER) == 2
     rig.residency.leave(key("a"), "r1")
     assert rig.residency.error(adapter("a")) is None
+    rig.residency.require(adapter("a"), "r2")
+    assert rig.state("a") is FETCHING, "who comes later waits for the copies, and then loads again"
+    rig.residency.check_integrity()
+    [clear] = rig.residency.on_load_ended(key("a"))
+    assert isinstance(clear, ClearTable)
+    assert rig.pool.num_held(PageUse.ADAPTER) == 0
+    assert rig.state("a") is HOST
+    assert rig.residency.try_load(adapter("a")) is not None
+    assert rig.residency.is_ready(adapter("a"))
+
+
+def test_an_unload_waits_for_the_copies_of_a_load_that_failed(rig):
+    rig.to_host("a", "r1")
+    rig.residency.try_load(adapter("a"))
+    rig.residency.on_load_failed(key("a"), DOWN)
+    rig.residency.leave(key("a"), "r1")
+    assert rig.residency.unload(key("a"), "t", HOST, 1) == []
+    clear, drop = rig.residency.on_load_ended(key("a"))
+    assert (type(clear), drop) == (ClearTable, DropHost(key("a")))
+    assert rig.residency.take_completed() == [(1, Freed(0, 2 * PAGE_BYTES))]
 
 
 # ---- operators
@@ -222,7 +272,7 @@ def test_load_answers_when_the_tier_is_reached(rig):
     assert (call_id, info.residency, info.pinned) == (1, HOST, False)
     [load] = rig.residency.load(adapter("a"), DEVICE, True, 2)
     assert isinstance(load, Load)
-    rig.residency.on_loaded(key("a"))
+    rig.residency.on_load_ended(key("a"))
     [(call_id, info)] = rig.residency.take_completed()
     assert (call_id, info.residency, info.pinned) == (2, DEVICE, True)
 
@@ -249,7 +299,7 @@ def test_pins_may_take_half_the_pool(rig):
         rig.residency.load(adapter(name), DEVICE, True, call_id)
         io = rig.fetched(name, 3)
         if io:
-            rig.residency.on_loaded(key(name))
+            rig.residency.on_load_ended(key(name))
     (_, first), (_, second) = rig.residency.take_completed()
     assert isinstance(first, AdapterInfo)
     assert isinstance(second, ServiceError)
@@ -276,7 +326,7 @@ def test_host_pins_keep_the_host_copy_and_may_take_half_the_cache():
 def test_what_pins_crowd_out_is_refused_not_left_waiting(rig):
     rig.residency.load(adapter("a"), DEVICE, True, 1)
     rig.fetched("a", 5)
-    rig.residency.on_loaded(key("a"))
+    rig.residency.on_load_ended(key("a"))
     rig.to_host("b", "r", 5)
     assert rig.residency.try_load(adapter("b")) is None
     error = rig.residency.error(adapter("b"))
@@ -322,7 +372,7 @@ def test_unload_unpins_and_ends_loads_that_are_not_done(rig):
     assert rig.residency.take_completed() == [(2, Freed(0, 2 * PAGE_BYTES))]
     rig.residency.load(adapter("b"), DEVICE, True, 3)
     rig.fetched("b")
-    rig.residency.on_loaded(key("b"))
+    rig.residency.on_load_ended(key("b"))
     rig.residency.unload(key("b"), "t", DEVICE, 4)
     assert [info.pinned for info in rig.residency.info()] == [False]
 
@@ -338,7 +388,7 @@ def test_misuse_is_an_assertion(rig):
     with pytest.raises(AssertionError, match="waits already"):
         rig.residency.require(adapter("a"), "r1")
     with pytest.raises(AssertionError, match="is HOST"):
-        rig.residency.on_loaded(key("a"))
+        rig.residency.on_load_ended(key("a"))
     with pytest.raises(AssertionError, match="is HOST"):
         rig.residency.start(key("a"), "r1")
 

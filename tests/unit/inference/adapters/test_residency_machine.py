@@ -26,6 +26,7 @@ SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 6, "f": 9}
 NUM_PAGES, NUM_ROWS, HOST_PAGES = 9, 3, 8
 names = st.sampled_from(sorted(SIZES))
 tenants = st.sampled_from(["t", "u"])
+DOWN = ServiceError(Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE, "down")
 tiers = st.sampled_from([ResidencyState.HOST, ResidencyState.DEVICE])
 
 
@@ -38,6 +39,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.residency = Residency(self.pool, NUM_ROWS, HOST_PAGES * PAGE_BYTES, Clock())
         self.fetching: list[AdapterKey] = []
         self.loading: list[AdapterKey] = []
+        self.breaks_next = False
         self.host: set[AdapterKey] = set()
         self.table: dict[int, AdapterKey] = {}
         self.kv_pages: tuple[int, ...] = ()
@@ -59,12 +61,26 @@ class ResidencyMachine(RuleBasedStateMachine):
                     assert len(pages) == SIZES[key[0]]
                     self.table[index] = key
                     self.loading.append(key)
+                    if self.breaks_next:
+                        self.break_load(key)
                 case DropHost(key):
                     assert key not in self.loading, "dropped under a copy"
                     self.host.remove(key)
                 case ClearTable(index):
                     running = [each.key for each in self.running.values()]
                     assert self.table.pop(index) not in [*self.loading, *running]
+
+    def break_load(self, key: AdapterKey) -> None:
+        """The copies cannot be launched: who waits hears of it, who started on it is failed by the engine."""
+        self.breaks_next = False
+        self.residency.on_load_failed(key, DOWN)
+        for request_id in [r for r, started in self.running.items() if started.key == key]:
+            self.residency.stop(self.running.pop(request_id).key, request_id)
+        assert not any(self.residency.is_ready(each) for each in self.waiting.values() if each.key == key)
+
+    @rule()
+    def next_load_breaks(self) -> None:
+        self.breaks_next = True
 
     def next_id(self) -> int:
         self.counter += 1
@@ -81,8 +97,8 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.do(self.residency.require(adapter(name, tenant), request_id))
 
     @precondition(lambda self: self.waiting)
-    @rule(data=st.data())
-    def serve(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), starts_at_once=st.booleans())
+    def serve(self, data: st.DataObject, starts_at_once: bool) -> None:
         request_id = data.draw(st.sampled_from(sorted(self.waiting)))
         wanted = self.waiting[request_id]
         if self.residency.error(wanted) is not None:
@@ -92,10 +108,15 @@ class ResidencyMachine(RuleBasedStateMachine):
             io = self.residency.try_load(wanted)
             after = repr(self.pool), repr(self.residency), repr(self.residency.tenants)
             assert io is not None or before == after
+            if io is not None and starts_at_once:
+                self.start(request_id)
             self.do(io)
-        elif self.residency.state(wanted) is ResidencyState.DEVICE:
-            self.residency.start(wanted.key, request_id)
-            self.running[request_id] = self.waiting.pop(request_id)
+        elif self.residency.is_ready(wanted):
+            self.start(request_id)
+
+    def start(self, request_id: str) -> None:
+        started = self.running[request_id] = self.waiting.pop(request_id)
+        self.residency.start(started.key, request_id)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), spare_pages=st.integers(0, NUM_PAGES))
@@ -133,8 +154,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(self.fetching))
         self.fetching.remove(key)
         if fails:
-            error = ServiceError(Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE, "down")
-            self.do(self.residency.on_fetch_failed(key, error))
+            self.do(self.residency.on_fetch_failed(key, DOWN))
             return
         self.host.add(key)
         num_pages = SIZES[key[0]]
@@ -145,7 +165,7 @@ class ResidencyMachine(RuleBasedStateMachine):
     def end_load(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(self.loading))
         self.loading.remove(key)
-        self.do(self.residency.on_loaded(key))
+        self.do(self.residency.on_load_ended(key))
 
     @rule(num_pages=st.integers(1, NUM_PAGES))
     def take_kv(self, num_pages: int) -> None:
@@ -215,7 +235,7 @@ class ResidencyMachine(RuleBasedStateMachine):
                 self.do(self.residency.on_fetched(key, num_pages, size, FetchSource.DISK))
             for key in tuple(self.loading):
                 self.loading.remove(key)
-                self.do(self.residency.on_loaded(key))
+                self.do(self.residency.on_load_ended(key))
             self.do(self.residency.try_operator_loads())
         self.integrity_holds()
         assert not self.calls, f"calls without an answer: {self.calls}"

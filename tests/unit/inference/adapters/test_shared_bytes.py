@@ -9,6 +9,7 @@ from tests.unit.inference import engine_world
 from tests.unit.inference.adapters.residency_model import PAGE_BYTES, Rig, adapter
 
 HOST, DEVICE, REMOTE = ResidencyState.HOST, ResidencyState.DEVICE, ResidencyState.REMOTE
+BROKEN = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "no copy engine")
 SIZE = 2 * PAGE_BYTES
 
 
@@ -104,7 +105,7 @@ def test_pins_are_each_tenants_own(rig):
 def test_a_second_pin_of_the_same_bytes_takes_no_more_of_the_half(rig):
     rig.residency.load(adapter("a"), DEVICE, True, 1)
     rig.fetched("a", 9)
-    rig.residency.on_loaded(key("a"))
+    rig.residency.on_load_ended(key("a"))
     rig.residency.load(adapter("a", "u"), DEVICE, True, 2)
     assert [info.pinned for info in rig.residency.info()] == [True, True]
 
@@ -186,3 +187,28 @@ def test_requests_of_both_run_on_one_copy_while_one_tenant_unloads():
     assert world.residency.state(engine_world.adapter("a")) is DEVICE
     assert world.residency.state(engine_world.adapter("a", "u")) is REMOTE
     world.engine.check_idle()
+
+
+def test_a_tenant_may_start_on_what_another_s_load_is_still_copying(rig):
+    rig.to_host("a", "r1")
+    rig.residency.try_load(adapter("a"))
+    rig.join("a", "u", "r2")
+    assert rig.residency.is_ready(adapter("a", "u"))
+    rig.residency.start(key("a"), "r2")
+    rig.residency.check_integrity()
+    assert rig.residency.on_load_ended(key("a")) == []
+    assert rig.state("a", "u") is DEVICE
+
+
+def test_a_load_that_failed_lets_no_other_tenant_in_until_its_copies_have_ended(rig):
+    rig.to_host("a", "r1")
+    rig.residency.try_load(adapter("a"))
+    rig.residency.on_load_failed(key("a"), BROKEN)
+    rig.residency.require(adapter("a", "u"), "r2")
+    assert rig.residency.error(adapter("a", "u")) is None
+    assert rig.residency.try_load(adapter("a", "u")) is None
+    assert not rig.residency.is_ready(adapter("a", "u"))
+    rig.residency.on_load_ended(key("a"))
+    assert rig.residency.try_load(adapter("a", "u")) is not None
+    assert rig.residency.is_ready(adapter("a", "u"))
+    assert rig.residency.error(adapter("a")) is BROKEN

@@ -44,7 +44,7 @@ def test_other_tenants_adapters_stay_and_do_not_count(rig):
         rig.residency.require(theirs, "r")
         rig.fetched(name, 4)
         rig.residency.try_load(theirs)
-        rig.residency.on_loaded(key(name))
+        rig.residency.on_load_ended(key(name))
         rig.residency.leave(key(name), "r")
     rig.to_idle("c", 3)
     rig.to_device("d", "r", 3)
