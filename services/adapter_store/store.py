@@ -71,7 +71,7 @@ class Store:
         self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
         self.idle_uploads = IdleUploads(database, staging, now)
         self.importer = Importer(database, self.uploads, self.intake, imports, max_upload_bytes)
-        self.leases = Leases(database, now)
+        self.leases = Leases(database)
         self.garbage = Collector(
             database,
             blobs,

@@ -1,7 +1,6 @@
 """Shows, resolves, disables and enables versions. Making them is the business of uploads."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from services.adapter_store.catalog.lookup import Resolution, find_adapter, find_version, resolve
 from services.adapter_store.domain.actor import STORE, Actor
@@ -86,7 +85,7 @@ class Versions:
                 found = find_version(uow, find_adapter(uow, version.adapter), version.version)
             else:
                 found = resolve(uow, version).version
-            is_kept = found.state is VersionState.DELETED and uow.leases.holds(found.key, datetime.now(UTC))
+            is_kept = found.state is VersionState.DELETED and uow.leases.holds(found.key, uow.now())
         if found.state not in READABLE and not is_kept:
             raise not_active(found)
         check_key(found)

@@ -36,7 +36,6 @@ class _Run:
 
     dry_run: bool
     before: datetime
-    now: datetime
 
 
 class Collector:
@@ -74,7 +73,7 @@ class Collector:
         check_range(age_s, "min_age_s", low=0, high=MAX_MIN_AGE_S)
         expired_uploads = self._expire_uploads(dry_run)
         now = self._now()
-        run = _Run(dry_run, now - timedelta(seconds=age_s), now)
+        run = _Run(dry_run, now - timedelta(seconds=age_s))
         if not dry_run:
             self._trim(now)
             self._finish_deletions()
@@ -89,7 +88,7 @@ class Collector:
 
     def _trim(self, now: datetime) -> None:
         with self._database.write() as uow:
-            uow.leases.drop_expired(now)
+            uow.leases.drop_expired(uow.now())
             uow.tokens.drop_ended(now - KEEP_ENDED_TOKENS)
             uow.commit()
         for chore in self._chores:
@@ -111,7 +110,7 @@ class Collector:
         with self._database.read() as uow:
             known = {sha256: from_us(us) for sha256, us in uow.blobs.create_times_us(after, last).items()}
             readable = uow.blobs.readable_between(after, last)
-            referred = uow.blobs.referred(there.keys() | known.keys(), run.now)
+            referred = uow.blobs.referred(there.keys() | known.keys(), uow.now())
         missing = [sha256 for sha256 in sorted(readable - there.keys()) if not self._blobs.has(sha256)]
         # Rows without bytes go as well: of an upload that was given up before they were stored.
         wanted = [
@@ -120,7 +119,7 @@ class Collector:
             if known.get(sha256, run.before) <= run.before
             and (sha256 not in there or there[sha256].modify_time <= run.before)
         ]
-        freed = wanted if run.dry_run else self._free(wanted, run.now)
+        freed = wanted if run.dry_run else self._free(wanted)
         blobs = [there[sha256] for sha256 in freed if sha256 in there]
         return Garbage(
             freed_blobs=len(blobs),
@@ -129,11 +128,12 @@ class Collector:
             missing_sha256s=tuple(missing),
         )
 
-    def _free(self, digests: Sequence[str], now: datetime) -> list[str]:
+    def _free(self, digests: Sequence[str]) -> list[str]:
         """Deletes those of `digests` that are still not referred to; returns which this call deleted."""
         if not digests:
             return []
         with self._database.write() as uow:
+            now = uow.now()
             condemned = [sha256 for sha256 in digests if uow.blobs.condemn(sha256, now)]
             uow.commit()
         return [sha256 for sha256 in condemned if delete_condemned(self._database, self._blobs, sha256)]

@@ -1,7 +1,7 @@
 """Leases: what inference holds stays in the blob store, whatever becomes of the versions meanwhile."""
 
-from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from datetime import timedelta
 
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.fields import check_range, check_sha256, check_text
@@ -17,11 +17,13 @@ DEFAULT_TTL_S, MIN_TTL_S, MAX_TTL_S = 60, 5, 3600
 
 
 class Leases:
-    """Leases, by the ids that their holders chose. Renewing is no change that the audit log tells of."""
+    """Leases, by the ids that their holders chose. Renewing is no change that the audit log tells of.
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+    They expire by the database's clock: replicas' own may differ.
+    """
+
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._now = now
 
     def acquire(
         self, lease_id: str, holder: str, keys: Collection[str], ttl_s: int, actor: Actor = STORE
@@ -38,8 +40,8 @@ class Leases:
         for index, key in enumerate(keys):
             check_sha256(key, f"keys[{index}]")
         wanted = set(keys)
-        expire_time = self._now() + timedelta(seconds=ttl_s or DEFAULT_TTL_S)
         with self._database.write(actor) as uow:
+            expire_time = uow.now() + timedelta(seconds=ttl_s or DEFAULT_TTL_S)
             if uow.leases.put(lease_id, holder, wanted, expire_time):
                 uow.audit.add("", f"leases/{lease_id}", f"acquired by {holder}")
             uow.commit()

@@ -1,14 +1,17 @@
 """Opens the database and hands out units of work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.metadata.answers import answering
 from services.adapter_store.metadata.change_listener import NotifySignal
 from services.adapter_store.metadata.change_signal import ChangeSignal
+from services.adapter_store.metadata.database_clock import database_time
 from services.adapter_store.metadata.engine import normalised, open_listener, open_readers, open_writers
 from services.adapter_store.metadata.schema import check
 from services.adapter_store.metadata.unit_of_work import UnitOfWork
@@ -19,10 +22,12 @@ class Database:
 
     Both raise STORE_UNAVAILABLE while the database does not answer, and go on when it does again.
     Raises OSError if there is no database at `url`, and WrongSchema if its tables are not this program's.
+    `clock` is what units of work call now.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[Connection], datetime] = database_time) -> None:
         parsed = normalised(url)
+        self._clock = clock
         # SQLite is one process's: there are no commits but its own.
         is_alone = parsed.get_backend_name() == "sqlite"
         self.change_signal = ChangeSignal() if is_alone else NotifySignal(open_listener(parsed))
@@ -42,7 +47,7 @@ class Database:
     def read(self) -> Iterator[UnitOfWork]:
         """One consistent view; nothing can be committed."""
         with answering(writes=False), self._readers.connect() as connection, connection.begin():
-            yield UnitOfWork(connection)
+            yield UnitOfWork(connection, clock=self._clock)
 
     @contextmanager
     def write(self, actor: Actor = STORE) -> Iterator[UnitOfWork]:
@@ -54,7 +59,7 @@ class Database:
         with answering(writes=True), self._writers.connect() as connection:
             transaction = connection.begin()
             try:
-                yield UnitOfWork(connection, transaction.commit, actor, self.change_signal.ring)
+                yield UnitOfWork(connection, transaction.commit, actor, self.change_signal.ring, self._clock)
             finally:
                 if transaction.is_active:
                     transaction.rollback()

@@ -12,6 +12,7 @@ from services.adapter_store.metadata.audit_rows import AuditRows
 from services.adapter_store.metadata.base_model_rows import BaseModelRows
 from services.adapter_store.metadata.blob_rows import BlobRows
 from services.adapter_store.metadata.change_rows import ChangeRows
+from services.adapter_store.metadata.database_clock import database_time
 from services.adapter_store.metadata.lease_rows import LeaseRows
 from services.adapter_store.metadata.staged_file_rows import StagedFileRows
 from services.adapter_store.metadata.tenant_rows import TenantRows
@@ -40,6 +41,7 @@ class UnitOfWork:
         commit: Callable[[], None] = _read_only,
         actor: Actor = STORE,
         on_changes: Callable[[], None] = _nothing,
+        clock: Callable[[Connection], datetime] = database_time,
     ) -> None:
         self.base_models = BaseModelRows(connection)
         self.adapters = AdapterRows(connection)
@@ -53,8 +55,14 @@ class UnitOfWork:
         self.tokens = TokenRows(connection)
         self.audit = AuditRows(connection, actor)
         self.changes = ChangeRows(connection)
+        self._connection = connection
+        self._clock = clock
         self._commit = commit
         self._on_changes = on_changes
+
+    def now(self) -> datetime:
+        """The database's time: for what one replica writes and another compares with its own now."""
+        return self._clock(self._connection)
 
     def commit(self) -> None:
         """Makes everything durable. Nothing may follow in this unit of work."""

@@ -84,6 +84,16 @@ def test_a_lease_keeps_what_its_version_no_longer_does(open_a_store):
     assert there(store) == set()
 
 
+def test_a_replica_whose_clock_is_ahead_frees_no_leased_bytes(store, open_a_store):
+    version = publish(store, files_of(1))
+    store.deletions.delete_version(NAME, 1)
+    store.leases.acquire("serve-1", "", [version.key], 60)
+    other = open_a_store()
+    other.garbage._now = lambda: LATER
+    other.garbage.collect(False, 0)
+    assert there(store) == {file.sha256 for file in version.files}
+
+
 def test_a_blob_that_no_row_knows_is_an_orphan_once_it_is_old(store, tmp_path):
     young = orphan(store, tmp_path, b"young")
     old = orphan(store, tmp_path, b"old old", age_s=3600)

@@ -1,6 +1,6 @@
 import contextlib
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -193,3 +193,15 @@ class TestConflicts:
 def test_times_keep_their_microseconds():
     time = datetime(2031, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
     assert from_us(to_us(time)) == time
+
+
+def test_its_clock_is_the_same_for_all_and_goes_on(database):
+    with database.write() as uow:
+        first = uow.now()
+        uow.commit()
+    with database.read() as uow:
+        second = uow.now()
+    assert first.tzinfo is UTC
+    assert first <= second
+    # Both servers run on this machine.
+    assert abs(second - datetime.now(UTC)) < timedelta(minutes=1)

@@ -1,32 +1,34 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from services.adapter_store.garbage.leases import MAX_KEYS, Leases
 from services.adapter_store.metadata import Database
 from services.common.errors import Reason, ServiceError
-from tests.unit.adapter_store.conftest import Clock
 
 KEYS = [f"{number:064x}" for number in range(3)]
 
 
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
 @pytest.fixture
 def database(database_url):
-    database = Database(database_url)
+    """Its clock stands still."""
+    database = Database(database_url, lambda connection: START)
     yield database
     database.close()
 
 
 @pytest.fixture
 def leases(database):
-    return Leases(database, Clock())
+    return Leases(database)
 
 
 def held(database, after_s=0.0):
     """Which keys are kept `after_s` seconds after the clock's start."""
-    now = Clock()() + timedelta(seconds=after_s)
     with database.read() as uow:
-        return [key for key in KEYS if uow.leases.holds(key, now)]
+        return [key for key in KEYS if uow.leases.holds(key, START + timedelta(seconds=after_s))]
 
 
 def field_of(call, *arguments):
@@ -88,6 +90,6 @@ def test_expired_leases_are_dropped_with_their_keys(leases, database):
     leases.acquire("serve-1", "", KEYS, 30)
     leases.acquire("serve-2", "", KEYS, 300)
     with database.write() as uow:
-        assert uow.leases.drop_expired(Clock()() + timedelta(seconds=60)) == 1
+        assert uow.leases.drop_expired(START + timedelta(seconds=60)) == 1
         uow.commit()
     assert held(database, 60) == KEYS
