@@ -52,7 +52,7 @@ class TritonSgmv:
         self._is_interpreted = not isinstance(shrink_kernel, triton.JITFunction)
         self._groups: dict[tuple[int, ...], SiteGroup] = {}
         self._last_step: LoraStep | None = None
-        self._prepared: LoraStep | None = None
+        self._prepared: list[LoraStep] = []
 
     def add_(
         self, y_TN: Tensor, x_TK: Tensor, sites: Sequence[LoraSite], segments: Segments, bias_N: Tensor | None
@@ -90,8 +90,9 @@ class TritonSgmv:
 
     def step(self, segments: Segments) -> LoraStep:
         """The work list of `segments`, the same until the next step or change of the table."""
-        if self._prepared is not None and self._prepared.segments is segments:
-            return self._prepared
+        for prepared in self._prepared:
+            if prepared.segments is segments:
+                return prepared
         step = self._last_step
         if step is None or step.segments is not segments or step.num_writes != self.table.num_writes:
             adapters = {index for index in segments.adapter_indices if index != BASE}
@@ -105,14 +106,14 @@ class TritonSgmv:
     def prepared(self, segments: Segments, row_tiles: RowTiles, rank_capacity: int) -> Iterator[None]:
         """Meanwhile launches for `segments` read `row_tiles`, whatever these hold when a launch runs.
 
-        For CUDA graphs: of `segments` only the identity matters. Ranks of the adapters that
-        `row_tiles` will name are at most `rank_capacity`.
+        For CUDA graphs: of `segments` only the identity matters, and several may be prepared at once.
+        Ranks of the adapters that `row_tiles` will name are at most `rank_capacity`.
         """
-        self._prepared = LoraStep(segments, self.table.num_writes, row_tiles, rank_capacity)
+        self._prepared.append(LoraStep(segments, self.table.num_writes, row_tiles, rank_capacity))
         try:
             yield
         finally:
-            self._prepared = None
+            self._prepared.pop()
 
     def _shrink(self, x_TK: Tensor, group: SiteGroup, step: LoraStep) -> Tensor:
         num_splits = tuning.num_shrink_splits(group.in_features)

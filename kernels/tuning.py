@@ -29,11 +29,24 @@ _PREFILL_MEAN_ROWS = 32
 _MIN_SPLIT_FEATURES = 1024
 _MAX_SPLITS = 8
 
+MAX_PADDED_DECODE_ROWS = 512
+"""Rows of a step, padding included, up to which `padded_row_tile` takes it for one that mostly decodes."""
+
 
 def row_tile(num_rows: int, num_segments: int) -> int:
     """Rows of one adapter that one Triton program handles."""
     is_prefill = num_rows >= _PREFILL_MEAN_ROWS * num_segments
     return _PREFILL_TILE_ROWS if is_prefill else _DECODE_TILE_ROWS
+
+
+def padded_row_tile(num_rows: int) -> int:
+    """The same for a step that is padded to `num_rows`, whatever they turn out to be.
+
+    In a step with room for little more than the sequences that decode, most tiles are single rows: those
+    the 16-row kernels have paths for. In a larger one most rows are of chunks, and tiles of 64 read
+    weights a quarter as often.
+    """
+    return _PREFILL_TILE_ROWS if num_rows > MAX_PADDED_DECODE_ROWS else _DECODE_TILE_ROWS
 
 
 def num_shrink_splits(in_features: int) -> int:

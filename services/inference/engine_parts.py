@@ -35,6 +35,7 @@ from services.inference.model.forward import Forward, make_forward
 from services.inference.model.kv_pages import kv_page_elements
 from services.inference.model.last_tokens import LastTokens
 from services.inference.model.sites import lora_sites, site_layers
+from services.inference.model.step_limits import StepLimits
 from services.inference.model.weights import Weights, load_weights
 from services.inference.page_pool import PagePool
 from services.inference.runner import ModelRunner
@@ -105,9 +106,11 @@ def build_engine(
         context_tokens = min(context_tokens, settings.max_context_tokens)
     copy_stream = make_copy_stream(device)
     gates = LoadGates(site_layers(config), copy_stream.make_gate)
-    max_rows = settings.max_batch_requests
-    last_tokens = LastTokens(max_rows, device)
-    forward = make_forward(decoder, gates, last_tokens, shape.page_tokens, max_rows, context_tokens)
+    last_tokens = LastTokens(settings.max_batch_requests, device)
+    limits = StepLimits(
+        settings.max_batch_tokens, settings.max_batch_requests, context_tokens, shape.page_tokens
+    )
+    forward = make_forward(decoder, gates, last_tokens, limits)
     _warm_up(forward, shape.page_tokens)
     make_bound_runner = partial(make_runner, forward)
     make_io = partial(AdapterIo, copy_stream=copy_stream, gates=gates, post=post)

@@ -7,16 +7,10 @@ import torch
 
 pytest.importorskip("peft")
 
-from services.inference.model.decode_graph import DecodeGraphs
 from services.inference.model.last_tokens import LastTokens
+from tests.gpu.step_graphs import make_decode_graphs
 from tests.integration.inference.architectures import ARCHITECTURES, TinyModel
-from tests.integration.inference.decode_step_checks import (
-    MAX_CONTEXT_TOKENS,
-    MAX_ROWS,
-    DecodeWorld,
-    from_last,
-)
-from tests.integration.inference.paged_decoder import PAGE_TOKENS
+from tests.integration.inference.decode_step_checks import MAX_ROWS, DecodeWorld, from_last
 
 
 @pytest.mark.parametrize(
@@ -25,7 +19,7 @@ from tests.integration.inference.paged_decoder import PAGE_TOKENS
 def test_a_replayed_step_gives_the_eager_step_s_logits(tmp_path: Path, architecture: TinyModel) -> None:
     world = DecodeWorld(architecture, tmp_path, torch.device("cuda"))
     last_tokens = LastTokens(MAX_ROWS, torch.device("cuda"))
-    graphs = DecodeGraphs(world.paged.decoder, last_tokens, MAX_ROWS, MAX_CONTEXT_TOKENS, PAGE_TOKENS)
+    graphs = make_decode_graphs(world.paged.decoder, last_tokens)
     assert not graphs.takes(world.paged.slices([(world.streams[0], 1), (world.streams[1], 2)]))
     for rows in (slice(None), slice(0, 2), slice(3, 6), slice(4, 5), slice(0, 9)):
         world.check_step(graphs.run, world.streams[rows])

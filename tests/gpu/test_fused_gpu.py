@@ -9,11 +9,11 @@ pytest.importorskip("peft")
 
 from kernels.tuning import FusedTiles
 from services.inference.batch import make_batch
-from services.inference.model.decode_graph import DecodeGraphs
 from services.inference.model.last_tokens import LastTokens
 from tests.fused_checks import FUSED_CASES, RUNS, SMALL_TILES, check_fused, check_rows_alone, check_same_bits
+from tests.gpu.step_graphs import make_decode_graphs
 from tests.integration.inference.architectures import ARCHITECTURES, TinyModel
-from tests.integration.inference.decode_step_checks import MAX_CONTEXT_TOKENS, MAX_ROWS, DecodeWorld
+from tests.integration.inference.decode_step_checks import MAX_ROWS, DecodeWorld
 from tests.integration.inference.paged_decoder import PAGE_TOKENS
 
 CUDA = torch.device("cuda")
@@ -48,7 +48,7 @@ def test_fused_steps_give_the_separate_kernels_logits(
 ) -> None:
     world = DecodeWorld(architecture, tmp_path, CUDA)
     fused = world.paged.with_lora_kernels(tmp_path / "model", lora_kernels)
-    graphs = DecodeGraphs(fused, LastTokens(MAX_ROWS, CUDA), MAX_ROWS, MAX_CONTEXT_TOKENS, PAGE_TOKENS)
+    graphs = make_decode_graphs(fused, LastTokens(MAX_ROWS, CUDA))
     for rows in (slice(None), slice(0, 2), slice(3, 6), slice(4, 5), slice(0, 9)):
         world.check_step(graphs.run, world.streams[rows])
     world.check_reload(graphs.run)

@@ -9,23 +9,23 @@ Legend: B rows of a graph, V vocabulary.
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from kernels.lora_site import TILE_ROWS
-from kernels.segments import BASE, make_segments
-from kernels.sgmv_triton import TritonSgmv, rank_capacity
+from kernels.segments import make_segments
+from kernels.sgmv_triton import TritonSgmv
 from services.inference.batch import Slice
 from services.inference.model.decoder import Decoder
+from services.inference.model.graph_capture import GraphCapture
 from services.inference.model.last_tokens import LastTokens
+from services.inference.model.rank_capacities import NO_LORA, RankCapacities
 from services.inference.model.step_buffer import StepBuffer
+from services.inference.model.step_limits import StepLimits
 from services.inference.model.triton_attention import DecodeReads, TritonAttention
 
 log = logging.getLogger(__name__)
-
-NO_LORA = 0
 
 
 def graph_sizes(max_rows: int) -> tuple[int, ...]:
@@ -44,17 +44,17 @@ class DecodeStep:
         sgmv: TritonSgmv,
         buffer: StepBuffer,
         last_tokens: LastTokens,
+        logits_BV: Tensor,
     ) -> None:
+        """Logits go to logits_BV, float32, contiguous, with room for the buffer's rows."""
         self._decoder = decoder
         self._attention = attention
         self._sgmv = sgmv
         self._buffer = buffer
         self._last_tokens = last_tokens
-        device = sgmv.table.pool_E.device
-        self._logits_BV = torch.empty(
-            (buffer.max_rows, decoder.vocab_size), dtype=torch.float32, device=device
-        )
-        self._segments = make_segments([(0, buffer.max_rows)], device)
+        self._logits_BV = logits_BV
+        # Only its identity matters: what is launched reads tiles from the buffer.
+        self._segments = make_segments([(0, buffer.max_rows)], logits_BV.device)
 
     def logits(self, num_rows: int) -> Tensor:
         """[num_rows, V] float32: those of the last step, until the next."""
@@ -77,30 +77,30 @@ class DecodeStep:
 
 
 class DecodeGraphs:
-    """Graphs of steps of up to `max_rows` rows, all captured when made.
+    """Graphs of steps of one row a sequence, all captured when made.
 
     Each size has a graph without LoRA, one for ranks of a tile at most and one for every rank that is
-    served. They share one memory pool: only one runs at a time.
+    served.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         last_tokens: LastTokens,
-        max_rows: int,
-        max_context_tokens: int,
-        page_tokens: int,
+        capture: GraphCapture,
+        logits_BV: Tensor,
+        limits: StepLimits,
     ) -> None:
+        """Logits go to logits_BV, float32, contiguous, one row a sequence that a step may have."""
         attention, sgmv = decoder.attention, decoder.sgmv
         assert isinstance(attention, TritonAttention)
         assert isinstance(sgmv, TritonSgmv)
-        self._table = sgmv.table
-        max_pages = max_rows * -(-max_context_tokens // page_tokens)
-        self._buffer = StepBuffer(max_rows, max_pages, page_tokens, sgmv.table.pool_E.device)
-        self._step = DecodeStep(decoder, attention, sgmv, self._buffer, last_tokens)
+        self._capacities = RankCapacities(sgmv.table)
+        max_rows = limits.max_sequences
+        self._buffer = StepBuffer(max_rows, limits.max_pages, limits.page_tokens, logits_BV.device)
+        self._step = DecodeStep(decoder, attention, sgmv, self._buffer, last_tokens, logits_BV)
         self._sizes = graph_sizes(max_rows)
-        self._capacities = tuple(sorted({NO_LORA, TILE_ROWS, rank_capacity(sgmv.table.max_rank)}))
-        self._graphs = self._capture_all()
+        self._graphs = self._capture_all(capture)
 
     def takes(self, slices: Sequence[Slice]) -> bool:
         """Whether `slices` are a decode step: one token each, whose logits are wanted."""
@@ -114,35 +114,18 @@ class DecodeGraphs:
         Put slices of one adapter side by side. Mutates the pool as Decoder.forward does.
         """
         num_rows = next(size for size in self._sizes if size >= len(slices))
-        rank = self._table.max_live_rank({part.adapter_index for part in slices} - {BASE})
-        capacity = next(capacity for capacity in self._capacities if capacity >= rank)
         self._buffer.fill(slices, num_rows)
-        self._graphs[num_rows, capacity].replay()
+        self._graphs[num_rows, self._capacities.least(slices)].replay()
         return self._step.logits(len(slices))
 
-    def _capture_all(self) -> dict[tuple[int, int], torch.cuda.CUDAGraph]:
+    def _capture_all(self, capture: GraphCapture) -> dict[tuple[int, int], torch.cuda.CUDAGraph]:
         started_s = time.monotonic()
         self._buffer.fill((), self._sizes[-1])
-        pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        # The largest first: the smaller then fit in its memory.
         graphs = {
-            (size, capacity): self._capture(size, capacity, pool, stream)
+            (size, capacity): capture.capture(partial(self._step.launch, size, capacity))
             for size in reversed(self._sizes)
-            for capacity in reversed(self._capacities)
+            for capacity in reversed(self._capacities.all)
         }
         torch.cuda.synchronize()
         log.info("%d decode graphs captured in %.1f s", len(graphs), time.monotonic() - started_s)
         return graphs
-
-    def _capture(
-        self, num_rows: int, capacity: int, pool: Any, stream: torch.cuda.Stream
-    ) -> torch.cuda.CUDAGraph:
-        with torch.cuda.stream(stream):
-            # What is compiled, chosen or built on first use must not fall into the capture.
-            self._step.launch(num_rows, capacity)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._step.launch(num_rows, capacity)
-        return graph

@@ -68,14 +68,36 @@ class Decoder:
 
         Mutates the pool: writes every row's key and value to its slot.
         """
-        segments = batch.token_segments if batch.token_segments.has_adapters else None
-        sample_segments = batch.sample_segments if batch.sample_segments.has_adapters else None
         attention = self._attention.begin(batch)
-        hidden_TH, delta_TH = self._layers_output(batch.token_ids_T, attention, segments, gates)
-        sampled_MH = hidden_TH.index_select(0, batch.sample_rows_M)
-        left_MH = None if delta_TH is None else delta_TH.index_select(0, batch.sample_rows_M)
+        tokens, wanted = batch.token_segments, batch.sample_segments
+        return self.chunks(
+            batch.token_ids_T,
+            attention,
+            batch.sample_rows_M,
+            tokens if tokens.has_adapters else None,
+            wanted if wanted.has_adapters else None,
+            gates,
+        ).float()
+
+    def chunks(
+        self,
+        token_ids_T: Tensor,
+        attention: AttentionStep,
+        wanted_rows_M: Tensor,
+        segments: Segments | None,
+        wanted_segments: Segments | None,
+        gates: LayerGates,
+    ) -> Tensor:
+        """Logits [M, V], in the model's dtype, of the rows wanted_rows_M of chunks of sequences.
+
+        Launches depend on shapes alone. `segments` None means that every row is a base row;
+        `wanted_segments` are of the M rows. Passes `gates` and mutates the pool as `forward` does.
+        """
+        hidden_TH, delta_TH = self._layers_output(token_ids_T, attention, segments, gates)
+        wanted_MH = hidden_TH.index_select(0, wanted_rows_M)
+        left_MH = None if delta_TH is None else delta_TH.index_select(0, wanted_rows_M)
         gates.wait(self._config.num_layers)
-        return self._logits(sampled_MH, left_MH, sample_segments).float()
+        return self._logits(wanted_MH, left_MH, wanted_segments)
 
     def decode(self, token_ids_T: Tensor, attention: AttentionStep, segments: Segments | None) -> Tensor:
         """Logits [T, V], in the model's dtype, of rows that are one new token each of a sequence.

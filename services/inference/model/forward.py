@@ -13,6 +13,7 @@ from services.inference.batch import Slice, make_batch
 from services.inference.layer_gates import LoadGates
 from services.inference.model.decoder import Decoder
 from services.inference.model.last_tokens import LastTokens
+from services.inference.model.step_limits import StepLimits
 
 
 class Forward(Protocol):
@@ -51,7 +52,7 @@ class EagerForward:
 
 
 class Graphs(Protocol):
-    """Steps that are replayed; see DecodeGraphs."""
+    """Steps that are replayed; see DecodeGraphs and MixedGraphs."""
 
     def takes(self, slices: Sequence[Slice]) -> bool:
         """Whether there is a graph for such a step."""
@@ -65,41 +66,43 @@ class Graphs(Protocol):
 class GraphedForward:
     """`Forward` that replays a graph for every step that there is one for.
 
-    Graphs have no gates within: a step that decodes with an adapter whose copy is under way begins when the
-    copy has ended, and every other step has nothing to wait for.
+    `decode` graphs have no gates within: a step that decodes with an adapter whose copy is under way begins
+    when the copy has ended, and every other step has nothing to wait for. `mixed` graphs pass gates.
     """
 
-    def __init__(self, graphs: Graphs, eager: Forward, gates: LoadGates) -> None:
-        self._graphs = graphs
+    def __init__(self, decode: Graphs, mixed: Graphs, eager: Forward, gates: LoadGates) -> None:
+        self._decode = decode
+        self._mixed = mixed
         self._eager = eager
         self._gates = gates
 
     def __call__(self, slices: Sequence[Slice]) -> Tensor:
         """As Forward."""
-        if not self._graphs.takes(slices):
-            return self._eager(slices)
-        self._gates.wait_for_whole(_adapter_indices(slices))
-        return self._graphs.run(slices)
+        if self._decode.takes(slices):
+            self._gates.wait_for_whole(_adapter_indices(slices))
+            return self._decode.run(slices)
+        return self._mixed.run(slices) if self._mixed.takes(slices) else self._eager(slices)
 
 
-def make_forward(
-    decoder: Decoder,
-    gates: LoadGates,
-    last_tokens: LastTokens,
-    page_tokens: int,
-    max_rows: int,
-    max_context_tokens: int,
-) -> Forward:
-    """With decode graphs on a CUDA device, captured now; `max_rows` is the most that a step decodes.
+def make_forward(decoder: Decoder, gates: LoadGates, last_tokens: LastTokens, limits: StepLimits) -> Forward:
+    """With graphs on a CUDA device, captured now.
 
     Token ids that `row_of_last` made are read from `last_tokens`, which also says the device.
     """
-    eager = EagerForward(decoder, gates, last_tokens, page_tokens, last_tokens.device)
-    if last_tokens.device.type == "cuda":
+    device = last_tokens.device
+    eager = EagerForward(decoder, gates, last_tokens, limits.page_tokens, device)
+    if device.type == "cuda":
         from services.inference.model.decode_graph import DecodeGraphs
+        from services.inference.model.graph_capture import GraphCapture
+        from services.inference.model.mixed_graph import MixedGraphs
 
-        graphs = DecodeGraphs(decoder, last_tokens, max_rows, max_context_tokens, page_tokens)
-        return GraphedForward(graphs, eager, gates)
+        capture = GraphCapture()
+        shape = (limits.max_sequences, decoder.vocab_size)
+        logits_MV = torch.empty(shape, dtype=torch.float32, device=device)
+        # The larger first: the smaller then fit in their memory.
+        mixed = MixedGraphs(decoder, gates, last_tokens, capture, logits_MV, limits)
+        decode = DecodeGraphs(decoder, last_tokens, capture, logits_MV, limits)
+        return GraphedForward(decode, mixed, eager, gates)
     return eager
 
 

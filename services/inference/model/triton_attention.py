@@ -35,7 +35,7 @@ class DecodeReads:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReads:
-    """Chunks of sequences: the `query_tiles` of the step."""
+    """Chunks of sequences: the `query_tiles` of the step; one of no rows is padding."""
 
     tiles_W4: Tensor
 
@@ -51,6 +51,11 @@ class TritonAttention:
         self._norms = norms
         self._kv = kv
 
+    @property
+    def query_tile_rows(self) -> int:
+        """The most rows of a tile of ChunkReads."""
+        return tile_tokens(self._config.num_heads // self._config.num_kv_heads)
+
     def begin(self, batch: Batch) -> "TritonAttentionStep":
         """As Attention.begin; mutates no page."""
         num_sequences, width = batch.page_table_NP.shape
@@ -61,8 +66,8 @@ class TritonAttention:
             both_2N = torch.tensor([batch.context_lens, first_pages], dtype=torch.int32).to(device)
             reads = DecodeReads(both_2N[0], both_2N[1])
         else:
-            num_tokens = tile_tokens(self._config.num_heads // self._config.num_kv_heads)
-            tiles = query_tiles(batch.query_starts, batch.context_lens, first_pages, num_tokens)
+            starts, lens = batch.query_starts, batch.context_lens
+            tiles = query_tiles(starts, lens, first_pages, self.query_tile_rows)
             reads = ChunkReads(torch.tensor(tiles, dtype=torch.int32).to(device))
         return self.step(batch.positions_T, batch.kv_slots_T, batch.page_table_NP, reads)
 

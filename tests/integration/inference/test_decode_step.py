@@ -10,18 +10,11 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("compiled Triton takes no CPU tensors; tests/gpu runs the graphs", allow_module_level=True)
 
-from kernels.paged_kv import PagedKv
-from kernels.segments import BASE
-from kernels.sgmv_triton import TritonSgmv, rank_capacity
 from services.inference.batch import Slice
-from services.inference.model.decode_graph import NO_LORA, DecodeStep
-from services.inference.model.decoder import Decoder
-from services.inference.model.head_norms import head_norms
+from services.inference.model.decode_graph import DecodeStep
 from services.inference.model.last_tokens import LastTokens
-from services.inference.model.rope import Rope
+from services.inference.model.rank_capacities import RankCapacities
 from services.inference.model.step_buffer import StepBuffer
-from services.inference.model.triton_attention import TritonAttention
-from services.inference.model.weights import load_weights
 from tests.integration.inference.architectures import ARCHITECTURES
 from tests.integration.inference.decode_step_checks import (
     MAX_CONTEXT_TOKENS,
@@ -31,28 +24,24 @@ from tests.integration.inference.decode_step_checks import (
     Run,
     from_last,
 )
-from tests.integration.inference.paged_decoder import MAX_RANK, PAGE_TOKENS, PagedDecoder
+from tests.integration.inference.paged_decoder import PAGE_TOKENS, PagedDecoder
+from tests.integration.inference.triton_decoder import TritonDecoder
 
 CPU = torch.device("cpu")
 
 
 def _make_run(paged: PagedDecoder, model_dir: Path) -> Run:
-    config = paged.config
-    weights = load_weights(model_dir, config, torch.float32, CPU)
-    sgmv = TritonSgmv(paged.table)
-    kv = PagedKv(paged.pool_E, config.num_layers, PAGE_TOKENS, config.num_kv_heads, config.head_dim)
-    rope = Rope(config.rope, config.head_dim, torch.float32, CPU)
-    attention = TritonAttention(config, rope, head_norms(weights), kv)
-    decoder = Decoder(config, weights, paged.pool_E, PAGE_TOKENS, sgmv)
+    triton = TritonDecoder(paged, model_dir, is_fused=False)
     last_tokens = LastTokens(MAX_ROWS, CPU)
     buffer = StepBuffer(MAX_ROWS, MAX_ROWS * MAX_CONTEXT_TOKENS // PAGE_TOKENS, PAGE_TOKENS, CPU)
-    step = DecodeStep(decoder, attention, sgmv, buffer, last_tokens)
+    logits_BV = torch.full((MAX_ROWS, triton.decoder.vocab_size), torch.nan)
+    step = DecodeStep(triton.decoder, triton.attention, triton.sgmv, buffer, last_tokens, logits_BV)
+    capacities = RankCapacities(paged.table)
 
     def run(slices: Sequence[Slice]) -> Tensor:
-        has_adapters = any(part.adapter_index != BASE for part in slices)
         num_rows = len(slices) + 1
         buffer.fill(slices, num_rows)
-        step.launch(num_rows, rank_capacity(MAX_RANK) if has_adapters else NO_LORA)
+        step.launch(num_rows, capacities.least(slices))
         return step.logits(len(slices))
 
     return from_last(run, last_tokens)

@@ -10,19 +10,11 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("compiled Triton takes no CPU tensors; tests/gpu runs these there", allow_module_level=True)
 
-from kernels.fused_lora import make_fused_lora
-from kernels.paged_kv import PagedKv
-from kernels.sgmv_triton import TritonSgmv, rank_capacity
+from kernels.sgmv_triton import rank_capacity
 from services.inference.batch import Slice, make_batch
 from services.inference.model.decode_graph import DecodeStep
-from services.inference.model.decoder import Decoder
-from services.inference.model.head_norms import head_norms
 from services.inference.model.last_tokens import LastTokens
-from services.inference.model.rope import Rope
 from services.inference.model.step_buffer import StepBuffer
-from services.inference.model.triton_attention import TritonAttention
-from services.inference.model.triton_layers import TritonLayers
-from services.inference.model.weights import load_weights
 from tests.integration.inference.architectures import ARCHITECTURES
 from tests.integration.inference.decode_step_checks import (
     MAX_CONTEXT_TOKENS,
@@ -31,6 +23,7 @@ from tests.integration.inference.decode_step_checks import (
     DecodeWorld,
 )
 from tests.integration.inference.paged_decoder import MAX_RANK, PAGE_TOKENS, PagedDecoder
+from tests.integration.inference.triton_decoder import TritonDecoder
 
 CPU = torch.device("cpu")
 
@@ -39,24 +32,13 @@ class FusedDecoder:
     """The model of `paged` with Triton attention and fused layers, over the same pool and table."""
 
     def __init__(self, paged: PagedDecoder, model_dir: Path) -> None:
-        config = paged.config
-        weights = load_weights(model_dir, config, torch.float32, CPU)
-        sgmv = TritonSgmv(paged.table)
-        kv = PagedKv(paged.pool_E, config.num_layers, PAGE_TOKENS, config.num_kv_heads, config.head_dim)
-        rope = Rope(config.rope, config.head_dim, torch.float32, CPU)
-        attention = TritonAttention(config, rope, head_norms(weights), kv)
-        self.decoder = Decoder(
-            config,
-            weights,
-            paged.pool_E,
-            PAGE_TOKENS,
-            sgmv,
-            fused=TritonLayers(config, weights, make_fused_lora(sgmv, may_use_pdl=True)),
-            attention=attention,
-        )
+        triton = TritonDecoder(paged, model_dir, is_fused=True)
+        self.decoder = triton.decoder
         max_pages = MAX_ROWS * MAX_CONTEXT_TOKENS // PAGE_TOKENS
         self._buffer = StepBuffer(MAX_ROWS, max_pages, PAGE_TOKENS, CPU)
-        self._step = DecodeStep(self.decoder, attention, sgmv, self._buffer, LastTokens(MAX_ROWS, CPU))
+        logits_BV = torch.full((MAX_ROWS, triton.decoder.vocab_size), torch.nan)
+        parts = triton.decoder, triton.attention, triton.sgmv, self._buffer, LastTokens(MAX_ROWS, CPU)
+        self._step = DecodeStep(*parts, logits_BV)
 
     def decode(self, slices: Sequence[Slice]) -> Tensor:
         """By the buffer that graphs read, with a row of padding."""

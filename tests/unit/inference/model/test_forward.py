@@ -14,15 +14,24 @@ from services.inference.model.decode_graph import graph_sizes
 from services.inference.model.forward import GraphedForward
 from tests.unit.inference.step_log import StepLog
 
-EAGER, GRAPHED = torch.tensor([[0.0]]), torch.tensor([[1.0]])
+EAGER, DECODED, MIXED = (torch.tensor([[number]]) for number in (0.0, 1.0, 2.0))
 
 
-class _OneRowGraphs:
+class _Graphs:
+    """Takes up to `max_slices`."""
+
+    def __init__(self, max_slices: int, logits: Tensor) -> None:
+        self._max_slices, self._logits = max_slices, logits
+
     def takes(self, slices: Sequence[Slice]) -> bool:
-        return len(slices) == 1
+        return len(slices) <= self._max_slices
 
     def run(self, slices: Sequence[Slice]) -> Tensor:
-        return GRAPHED
+        return self._logits
+
+
+def _forward(gates: LoadGates) -> GraphedForward:
+    return GraphedForward(_Graphs(1, DECODED), _Graphs(2, MIXED), lambda slices: EAGER, gates)
 
 
 def row(adapter_index: int) -> Slice:
@@ -30,15 +39,16 @@ def row(adapter_index: int) -> Slice:
 
 
 def test_a_step_is_replayed_where_there_is_a_graph_for_it() -> None:
-    forward = GraphedForward(_OneRowGraphs(), lambda slices: EAGER, LoadGates((0, 1), StepLog().make_gate))
-    assert forward([row(BASE)]) is GRAPHED
-    assert forward([row(BASE), row(BASE)]) is EAGER
+    forward = _forward(LoadGates((0, 1), StepLog().make_gate))
+    assert forward([row(BASE)] * 1) is DECODED
+    assert forward([row(BASE)] * 2) is MIXED
+    assert forward([row(BASE)] * 3) is EAGER
 
 
-def test_a_replay_begins_after_the_loads_of_its_own_adapters_alone() -> None:
+def test_a_decode_step_begins_after_the_loads_of_its_own_adapters_alone() -> None:
     log = StepLog()
     gates = LoadGates((0, 1), log.make_gate)
-    forward = GraphedForward(_OneRowGraphs(), lambda slices: EAGER, gates)
+    forward = _forward(gates)
     gates.begin(2, log.make_end())
     forward([row(BASE)])
     forward([row(1)])
@@ -47,11 +57,12 @@ def test_a_replay_begins_after_the_loads_of_its_own_adapters_alone() -> None:
     assert log.take() == ["steps: wait end 0"]
 
 
-def test_steps_without_a_graph_find_their_own_gates() -> None:
+@pytest.mark.parametrize("num_slices", [2, 3])
+def test_other_steps_find_their_own_gates(num_slices: int) -> None:
     log = StepLog()
     gates = LoadGates((0, 1), log.make_gate)
     gates.begin(2, log.make_end())
-    GraphedForward(_OneRowGraphs(), lambda slices: EAGER, gates)([row(2), row(2)])
+    _forward(gates)([row(2)] * num_slices)
     assert log.take() == []
 
 
