@@ -13,13 +13,17 @@ _NUM_CHUNKS = 4
 
 
 class HashThread:
-    """Runs for the length of a `with`. Chunks come from `free_chunk`, so that memory stays bounded."""
+    """Runs for the length of a `with`. At most four chunks wait, so that memory stays bounded.
+
+    Chunks to fill come from `free_chunk` and go to `add`; bytes that nobody changes go to `add_bytes`.
+    """
 
     def __init__(self) -> None:
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         for _ in range(_NUM_CHUNKS):
             self._free.put(memoryview(bytearray(CHUNK_BYTES)))
-        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
+        # What to hash, and the chunk that is free after it.
+        self._full: queue.SimpleQueue[tuple[memoryview | bytes, memoryview] | None] = queue.SimpleQueue()
         self._digest = hashlib.sha256()
         self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
 
@@ -29,7 +33,12 @@ class HashThread:
 
     def add(self, chunk: memoryview, num_bytes: int) -> None:
         """Hashes the first `num_bytes`; the chunk may be read, but no more written."""
-        self._full.put((chunk, num_bytes))
+        self._full.put((chunk[:num_bytes], chunk))
+
+    def add_bytes(self, data: bytes) -> None:
+        """Hashes `data`; waits while four are waiting."""
+        # An unused chunk stands for the place.
+        self._full.put((data, self._free.get()))
 
     def hexdigest(self) -> str:
         """The digest of all that was added; nothing may be added after it."""
@@ -47,6 +56,6 @@ class HashThread:
 
     def _run(self) -> None:
         while (found := self._full.get()) is not None:
-            chunk, num_bytes = found
-            self._digest.update(chunk[:num_bytes])
+            data, chunk = found
+            self._digest.update(data)
             self._free.put(chunk)

@@ -1,10 +1,10 @@
 """Bytes of a blob in chunks, of which the last comes only once the digest is right. Knows no place."""
 
 import contextlib
-import hashlib
 from collections.abc import Generator, Iterable, Iterator
 
 from services.adapter_store.blobs.blob_store import BlobStore, corrupt
+from services.common.hash_thread import HashThread
 
 
 def read_range(
@@ -30,16 +30,16 @@ def read_range(
 
 
 def _checked(chunks: Iterable[bytes], sha256: str, size_bytes: int) -> Iterator[bytes]:
-    digest = hashlib.sha256()
     num_read = 0
     withheld = b""
-    for chunk in chunks:
-        digest.update(chunk)
-        num_read += len(chunk)
-        if withheld:
-            yield withheld
-        withheld = chunk
-    if num_read != size_bytes or digest.hexdigest() != sha256:
-        raise corrupt(sha256, "does not have the bytes that were uploaded")
+    with HashThread() as hashing:
+        for chunk in chunks:
+            hashing.add_bytes(chunk)
+            num_read += len(chunk)
+            if withheld:
+                yield withheld
+            withheld = chunk
+        if num_read != size_bytes or hashing.hexdigest() != sha256:
+            raise corrupt(sha256, "does not have the bytes that were uploaded")
     if withheld:
         yield withheld

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
-from services.inference.adapters.hash_thread import HashThread
+from services.common.hash_thread import HashThread
 from services.inference.adapters.read_time import most_read_s
 from services.inference.request import AdapterFile
 

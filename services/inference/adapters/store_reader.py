@@ -3,7 +3,6 @@
 Must not know residency, the engine or what is in the files.
 """
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -16,6 +15,7 @@ import grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from protos.multilora.v1.adapter_store_pb2_grpc import AdapterStoreServiceStub
+from services.common.hash_thread import HashThread
 from services.inference.adapters.direct_read import DirectReadError, DirectReads
 from services.inference.adapters.read_time import most_read_s
 from services.inference.adapters.store_channel import open_channel
@@ -112,16 +112,18 @@ def _write_checked(
     output: BinaryIO,
     cancelled: Callable[[], bool],
 ) -> None:
-    digest, num_bytes = hashlib.sha256(), 0
-    for chunk in chunks:
-        if cancelled():
-            raise store_unavailable("this server is stopping")
-        if chunk.HasField("crc32c") and google_crc32c.value(chunk.data) != chunk.crc32c:
-            raise corrupt(version_name, file.path, f"crc32c differs at byte {num_bytes}")
-        num_bytes += len(chunk.data)
-        if num_bytes > file.size_bytes:
-            raise corrupt(version_name, file.path, f"longer than its {file.size_bytes} bytes")
-        digest.update(chunk.data)
-        output.write(chunk.data)
-    if num_bytes != file.size_bytes or digest.hexdigest() != file.sha256:
-        raise corrupt(version_name, file.path, "size or sha256 differs")
+    num_bytes = 0
+    with HashThread() as hashing:
+        for chunk in chunks:
+            if cancelled():
+                raise store_unavailable("this server is stopping")
+            data = chunk.data  # a copy, each time
+            if chunk.HasField("crc32c") and google_crc32c.value(data) != chunk.crc32c:
+                raise corrupt(version_name, file.path, f"crc32c differs at byte {num_bytes}")
+            num_bytes += len(data)
+            if num_bytes > file.size_bytes:
+                raise corrupt(version_name, file.path, f"longer than its {file.size_bytes} bytes")
+            hashing.add_bytes(data)
+            output.write(data)
+        if num_bytes != file.size_bytes or hashing.hexdigest() != file.sha256:
+            raise corrupt(version_name, file.path, "size or sha256 differs")
