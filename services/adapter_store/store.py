@@ -22,7 +22,7 @@ from services.adapter_store.catalog import (
 )
 from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.durable import make_dirs
-from services.adapter_store.garbage import Collector, Leases
+from services.adapter_store.garbage import DELETED_GRACE, Collector, Leases
 from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, ImportRoom
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database, migrate
@@ -53,6 +53,7 @@ class Store:
         max_upload_bytes: int,
         now: Callable[[], datetime] = utc_now,
         imports: ImportRoom = NO_IMPORTS,
+        deleted_grace: timedelta = DELETED_GRACE,
     ) -> None:
         self._database = database
         self._staging = staging
@@ -82,6 +83,7 @@ class Store:
                 lambda: staging.sweep(now() - KEEP_STAGED),
                 lambda: self.importer.sweep((now() - KEEP_STAGED).timestamp()),
             ],
+            deleted_grace=deleted_grace,
         )
 
     def check_integrity(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Real services: signatures hold against a store whose rows were altered, and leases against collection."""
 
 import asyncio
+import contextlib
 import sqlite3
 from base64 import b64encode
 
@@ -144,11 +145,19 @@ async def test_what_a_server_holds_outlives_its_version_until_the_server_is_gone
                 await serving.load_adapter(NAME, tier=Residency.HOST)
             await until_leased(tmp_path, version.key)
             await client.delete_version(f"{NAME}@1")
+            # Longer ago than a deleted version keeps its files by itself.
+            await asyncio.to_thread(age_deletions, tmp_path, 3600)
             assert (await client.collect_garbage(min_age_s=0)).freed_blobs == 0
             assert inference.stop() == 0
         assert leased(tmp_path) == set()
         found = await client.collect_garbage(min_age_s=0)
         assert (found.freed_blobs, found.freed_bytes) == (2, version.size_bytes)
+
+
+def age_deletions(tmp_path, age_s):
+    database = sqlite3.connect(tmp_path / "store" / "store.sqlite3", timeout=30)
+    with contextlib.closing(database), database:
+        database.execute("UPDATE versions SET delete_time_us = delete_time_us - ?", (age_s * 1_000_000,))
 
 
 def leased(tmp_path):

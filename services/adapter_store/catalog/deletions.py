@@ -19,7 +19,10 @@ from services.common.errors import Code, Reason, ServiceError
 
 
 class Deletions:
-    """Deletes by name. `now` is the clock; `drop_staged` forgets the bytes of an upload that was ended."""
+    """Deletes by name. `now` is the clock; `drop_staged` forgets the bytes of an upload that was ended.
+
+    When a version was deleted is told by the database's clock, which collections compare it with.
+    """
 
     def __init__(
         self, database: Database, now: Callable[[], datetime], drop_staged: Callable[[str], None]
@@ -43,7 +46,7 @@ class Deletions:
             if users:
                 raise _in_use(version, users)
             upload_ids = _end_uploads(uow, adapter, number)
-            uow.versions.delete(adapter.id, number, self._now())
+            uow.versions.delete(adapter.id, number, uow.now())
             uow.audit.add(name.tenant, version.name, f"{version.state} to {VersionState.DELETED}")
             uow.changes.add(ChangeKind.VERSION_DELETED, name.tenant, version.name)
             deleted = find_version(uow, adapter, number)
@@ -66,7 +69,7 @@ class Deletions:
             upload_ids = _end_uploads(uow, adapter)
             # Made again, the adapter is another one: a request of the old one must not find what is gone.
             uow.uploads.forget_requests(adapter.id)
-            num_versions = uow.versions.delete(adapter.id, None, now)
+            num_versions = uow.versions.delete(adapter.id, None, uow.now())
             if not uow.adapters.delete(adapter, now):
                 raise stale_etag(etag, adapter)
             uow.audit.add(name.tenant, str(name), f"deleted with {num_versions} versions")

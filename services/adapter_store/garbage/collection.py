@@ -22,6 +22,8 @@ from services.adapter_store.metadata.timestamps import from_us
 log = logging.getLogger(__name__)
 
 DEFAULT_MIN_AGE_S = 3600
+# Whoever has just resolved a version may be about to lease and fetch it: so long its bytes outlive it.
+DELETED_GRACE = timedelta(seconds=60)
 MAX_MIN_AGE_S = 10 * 366 * 86400
 # What is told of damage fits one message.
 MAX_MISSING = 10_000
@@ -42,6 +44,7 @@ class Collector:
     """Collects garbage. `expire_uploads(dry_run)` gives up idle uploads and returns how many those are.
 
     `chores` are what else is kept for a time only: each is called by every collection that is no dry run.
+    The files of a version stay for `deleted_grace` after it was deleted, whatever the age asked for.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class Collector:
         now: Callable[[], datetime],
         expire_uploads: Callable[[bool], int],
         chores: Sequence[Callable[[], object]] = (),
+        deleted_grace: timedelta = DELETED_GRACE,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._now = now
         self._expire_uploads = expire_uploads
         self._chores = tuple(chores)
+        self._deleted_grace = deleted_grace
 
     def collect(
         self,
@@ -110,7 +115,8 @@ class Collector:
         with self._database.read() as uow:
             known = {sha256: from_us(us) for sha256, us in uow.blobs.create_times_us(after, last).items()}
             readable = uow.blobs.readable_between(after, last)
-            referred = uow.blobs.referred(there.keys() | known.keys(), uow.now())
+            now = uow.now()
+            referred = uow.blobs.referred(there.keys() | known.keys(), now, now - self._deleted_grace)
         missing = [sha256 for sha256 in sorted(readable - there.keys()) if not self._blobs.has(sha256)]
         # Rows without bytes go as well: of an upload that was given up before they were stored.
         wanted = [
@@ -134,7 +140,8 @@ class Collector:
             return []
         with self._database.write() as uow:
             now = uow.now()
-            condemned = [sha256 for sha256 in digests if uow.blobs.condemn(sha256, now)]
+            since = now - self._deleted_grace
+            condemned = [sha256 for sha256 in digests if uow.blobs.condemn(sha256, now, since)]
             uow.commit()
         return [sha256 for sha256 in condemned if delete_condemned(self._database, self._blobs, sha256)]
 

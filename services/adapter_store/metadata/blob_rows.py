@@ -78,8 +78,8 @@ class BlobRows:
                 found.add(sha256)
         return frozenset(found)
 
-    def condemn(self, sha256: str, now: datetime) -> bool:
-        """Marks the blob DELETING if nothing refers to it; says whether it is.
+    def condemn(self, sha256: str, now: datetime, deleted_since: datetime) -> bool:
+        """Marks the blob DELETING if nothing refers to it (see `referred`); says whether it is.
 
         Also where no row is: the row then keeps others from storing these bytes while they are deleted.
         """
@@ -87,7 +87,7 @@ class BlobRows:
         is_new = insert_if_absent(self._connection, blobs, {**values, "state": BlobState.DELETING.value})
         state = None if is_new else self.lock(sha256)
         # Only now, with the row locked: a reference that is committed later waits, and sees DELETING.
-        if self.referred([sha256], now):
+        if self.referred([sha256], now, deleted_since):
             if is_new:
                 self._connection.execute(delete(blobs).where(blobs.c.sha256 == sha256))
             return False
@@ -101,8 +101,11 @@ class BlobRows:
         for table in (blobs, tenant_blobs):
             self._connection.execute(delete(table).where(table.c.sha256 == sha256))
 
-    def referred(self, digests: Collection[str], now: datetime) -> frozenset[str]:
-        """Which of `digests` a version, an upload or a lease that has not expired refers to."""
+    def referred(self, digests: Collection[str], now: datetime, deleted_since: datetime) -> frozenset[str]:
+        """Which of `digests` a version, an upload or a lease that has not expired refers to.
+
+        A version that was deleted after `deleted_since` refers to its files still.
+        """
         if not digests:
             return frozenset()
         leased = (
@@ -119,7 +122,13 @@ class BlobRows:
                 & (versions.c.version == version_files.c.version),
             )
             .where(version_files.c.sha256.in_(digests))
-            .where(or_(versions.c.state.in_(_REFERRING), versions.c.key.in_(leased)))
+            .where(
+                or_(
+                    versions.c.state.in_(_REFERRING),
+                    versions.c.delete_time_us > to_us(deleted_since),
+                    versions.c.key.in_(leased),
+                )
+            )
         )
         return frozenset(row.sha256 for row in self._connection.execute(query))
 

@@ -79,10 +79,6 @@ class Tenants:
         self._shared = self._shared or self.make_version()
         return self._shared
 
-    def make_own_version(self) -> pb.AdapterVersion:
-        """A version whose weights no other one has."""
-        return push(self.operator, self.make_adapter(), self._own_files())
-
     def make_upload(self, *, sent: bool = False) -> str:
         """An upload of weights that no other one has; all of it sent, or nothing."""
         messages = self.unsent_messages()

@@ -49,7 +49,7 @@ def directory(world):
 
 
 def garbage(world):
-    world.operator.DeleteVersion(pb.DeleteVersionRequest(name=world.make_own_version().name))
+    world.operator.AbortUpload(pb.AbortUploadRequest(upload_id=world.make_upload(sent=True)))
     return pb.CollectGarbageRequest(min_age_s=0)
 
 

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -39,7 +40,9 @@ def stores(database_url, tmp_path):
 
     def open_one(database):
         blobs = LocalBlobs(tmp_path / "blobs")
-        return Store(database, blobs, LocalStaging(tmp_path / "uploads", blobs), 1 << 20)
+        staging = LocalStaging(tmp_path / "uploads", blobs)
+        # What is deleted goes with the next collection, so that there is something to race for.
+        return Store(database, blobs, staging, 1 << 20, deleted_grace=timedelta(0))
 
     opened = [open_one(database) for database in databases]
     opened[0].base_models.register(BASE_MODEL)

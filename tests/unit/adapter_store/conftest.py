@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from services.adapter_store.blobs import LocalBlobs
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import AdapterVersion, Lineage, WeightsSummary
+from services.adapter_store.garbage import DELETED_GRACE
 from services.adapter_store.manifest import validate
 from services.adapter_store.metadata import Database
+from services.adapter_store.metadata.database_clock import database_time
 from services.adapter_store.staging import LocalStaging
 from services.adapter_store.store import Store
 from tests.adapter_files import BASE_MODEL, adapter_files, declared, sha256
@@ -31,16 +34,19 @@ class Clock:
 
 
 @pytest.fixture
-def open_a_store(tmp_path: Path, database_url: str) -> Iterator[Callable[[], Store]]:
-    """Opens the store of this test again and again, as restarts would."""
+def open_a_store(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Store]]:
+    """Opens the store of this test again and again, as restarts would; also with other clocks and graces."""
     databases: list[Database] = []
 
-    def open_one() -> Store:
-        database = Database(database_url)
+    def open_one(
+        database_clock: Callable[[Connection], datetime] = database_time,
+        deleted_grace: timedelta = DELETED_GRACE,
+    ) -> Store:
+        database = Database(database_url, database_clock)
         databases.append(database)
         blobs = LocalBlobs(tmp_path / "blobs")
         staging = LocalStaging(tmp_path / "uploads", blobs)
-        store = Store(database, blobs, staging, max_upload_bytes=1 << 20, now=Clock())
+        store = Store(database, blobs, staging, 1 << 20, Clock(), deleted_grace=deleted_grace)
         store.uploads.recover()
         return store
 
@@ -50,7 +56,7 @@ def open_a_store(tmp_path: Path, database_url: str) -> Iterator[Callable[[], Sto
 
 
 @pytest.fixture
-def store(open_a_store: Callable[[], Store]) -> Iterator[Store]:
+def store(open_a_store: Callable[..., Store]) -> Iterator[Store]:
     """A store with a base model and the adapter acme/support; whole when the test is over."""
     store = open_a_store()
     store.base_models.register(BASE_MODEL)

@@ -6,6 +6,7 @@ import pytest
 
 from services.adapter_store.domain.blob import StoredBlob
 from services.adapter_store.domain.garbage import Garbage
+from services.adapter_store.domain.names import Reference
 from services.adapter_store.domain.version import Lineage, VersionState
 from services.adapter_store.garbage.collection import _pages
 from services.common.caller import Role
@@ -84,11 +85,37 @@ def test_a_lease_keeps_what_its_version_no_longer_does(open_a_store):
     assert there(store) == set()
 
 
+def test_whoever_resolved_a_version_has_a_minute_to_lease_it(open_a_store):
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    after_s = 0
+    store = open_a_store(lambda connection: start + timedelta(seconds=after_s))
+    store.base_models.register(BASE_MODEL)
+    store.adapters.create(NAME, BASE_MODEL.name, "", "", {})
+    for seed in (1, 2):
+        publish(store, files_of(seed))
+    first, second = (store.versions.resolve(Reference(NAME, version=n)).version for n in (1, 2))
+    store.deletions.delete_version(NAME, 1)
+    after_s = 30
+    store.deletions.delete_adapter(NAME, "")
+    after_s = 59
+    assert store.garbage.collect(True, 0) == store.garbage.collect(False, 0) == Garbage()
+    store.leases.acquire("serve-1", "", [first.key], 60)
+    after_s = 61
+    assert store.garbage.collect(False, 0) == Garbage(), "one by its lease, one by its minute"
+    after_s = 90
+    only_second = {file.sha256 for file in second.files} - {file.sha256 for file in first.files}
+    assert store.garbage.collect(False, 0).freed_blobs == len(only_second) == 1
+    assert there(store) == {file.sha256 for file in first.files}
+    store.leases.release("serve-1")
+    store.garbage.collect(False, 0)
+    assert there(store) == set()
+
+
 def test_a_replica_whose_clock_is_ahead_frees_no_leased_bytes(store, open_a_store):
     version = publish(store, files_of(1))
-    store.deletions.delete_version(NAME, 1)
     store.leases.acquire("serve-1", "", [version.key], 60)
-    other = open_a_store()
+    store.deletions.delete_version(NAME, 1)
+    other = open_a_store(deleted_grace=timedelta(0))
     other.garbage._now = lambda: LATER
     other.garbage.collect(False, 0)
     assert there(store) == {file.sha256 for file in version.files}
@@ -144,7 +171,7 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next_collection(store):
     files = files_of(2)
     given_up(store, files)
     with store._database.write() as uow:
-        assert uow.blobs.condemn(sha256(files[WEIGHTS]), LATER)
+        assert uow.blobs.condemn(sha256(files[WEIGHTS]), LATER, LATER)
         uow.commit()
     store.garbage.collect(False)
     assert there(store) == {sha256(files["adapter_config.json"])}

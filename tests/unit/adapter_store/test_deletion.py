@@ -25,7 +25,7 @@ def database(store, database_url):
 
 def condemn(database, sha256=FILE.sha256):
     with database.write() as uow:
-        if uow.blobs.condemn(sha256, NOW):
+        if uow.blobs.condemn(sha256, NOW, NOW):
             uow.commit()
             return True
     return False
@@ -84,7 +84,7 @@ def test_a_claim_finishes_the_deletion_of_what_no_row_knew(store, database):
     claim(database, store.blobs, FILE, NOW)
     assert state(database) is BlobState.STORING
     with database.write() as uow:
-        assert uow.blobs.condemn(FILE.sha256, NOW)
+        assert uow.blobs.condemn(FILE.sha256, NOW, NOW)
         uow.commit()
     delete_condemned(database, store.blobs, FILE.sha256)
 
