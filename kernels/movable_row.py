@@ -7,6 +7,7 @@ Legend: W sites, J tiles a matrix at most, X offsets: all of W2J, then DoRA's of
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -28,7 +29,8 @@ class MovableRow:
         self._shape = shape
         self._num_pages = num_pages
         self._page_elements = page_elements
-        self._row = shape.row(rows)
+        # Kept as long as the adapter is on the host: too long for memory that is pinned.
+        self._row = replace(shape, is_pinned=False).row(rows)
         tiles_X, dora_X = self._row.offsets_W2J.numpy().ravel(), self._row.dora_offsets_W.numpy()
         self._offsets_X = np.concatenate([tiles_X, dora_X])
         # NO_TILE counts as in a page past the last, which never moves.

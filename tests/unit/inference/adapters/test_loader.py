@@ -12,7 +12,7 @@ from kernels.rank_rows import a_tiles
 from services.inference.adapters.adapter_weights import AdapterWeights
 from services.inference.adapters.completions import LoadEnded
 from services.inference.adapters.host_arena import HostArena
-from services.inference.adapters.loader import Loader
+from services.inference.adapters.loader import MAX_COPY_BYTES, Loader
 from services.inference.adapters.packing import pack
 from services.inference.adapters.workers import Workers
 from services.inference.layer_gates import OPEN_GATES, LoadGates
@@ -27,14 +27,14 @@ SITE_LAYERS = (0, 0, 1, 1, 0, 2)
 
 
 class Rig:
-    def __init__(self, ranks):
+    def __init__(self, ranks, max_copy_bytes=MAX_COPY_BYTES):
         self.device = StepLog()
         self.gates = LoadGates(SITE_LAYERS, self.device.make_gate)
         self.table = RankRowTable(torch.full((NUM_PAGES * E,), torch.nan), SITES, 4, 64, E)
         self.posted = queue.SimpleQueue()
         self.breaks_at = None
         self.copied = []
-        self.loader = Loader(self.table, self.device, self.gates, self.posted.put, self.copy)
+        self.loader = Loader(self.table, self.device, self.gates, self.posted.put, self.copy, max_copy_bytes)
         arena = HostArena(E, torch.float32, NUM_PAGES * E * 4)
         self.weights = AdapterWeights(
             tuple(site_weights(site, rank) for site, rank in zip(SITES, ranks, strict=True) if rank)
@@ -89,6 +89,14 @@ def test_pages_side_by_side_in_both_memories_are_one_copy_between_gates():
     assert len(rig.copied) == 2, "one a gate"
     rig.loader.submit(rig.packed, 2, range(10 + 3 * num_pages, 10 + 2 * num_pages, -1))
     assert len(rig.copied) == 2 + num_pages
+    rig.loader.close()
+
+
+def test_no_copy_is_so_large_that_a_step_s_own_would_wait_for_it_long():
+    rig = Rig([16, 16, 16, 16, 0, 0], max_copy_bytes=2 * E * 4 + 1)
+    rig.loader.submit(rig.packed, 1, range(10, 10 + rig.packed.num_pages))
+    assert max(len(run) for run in rig.copied) == 2
+    assert [page for run in rig.copied for page in run] == list(range(10, 10 + rig.packed.num_pages))
     rig.loader.close()
 
 
