@@ -26,9 +26,11 @@ class EngineRow:
     """One cell, medians over its passes.
 
     `floor_ms` is the time to copy out the model's weights (embeddings included, KV not) and each distinct
-    adapter's once. `runner_ms` of a decode step is in the runner: metadata, launches, the wait for the
-    device, sampling; `host_ms` is all the rest of the step, scheduling and events. `device_busy_ms` is the
-    sum of its kernels' times, taken in a profiled run of its own; None where none was taken.
+    adapter's once. A decode step is what passes from one delivery of tokens to the next. `runner_ms` of it is
+    in the runner: metadata and launches, of the step after it where the device overlaps, and the wait for its
+    tokens; `host_ms` is all the rest, scheduling and events, behind which an overlapping device computes.
+    `device_busy_ms` is the sum of its kernels' times, taken in a profiled run of its own; None where none was
+    taken.
     """
 
     batch: int
@@ -113,8 +115,8 @@ def _measure(bench: Workbench, cell: _Cell, sizes: EngineSizes) -> None:
     full_s, steps = _timed(bench, cell, sizes.num_output_tokens)
     cell.first_s.append(first_s)
     cell.full_s.append(full_s)
-    # Steps in which every stream got a token and none ended or began are decode steps alone.
-    cell.decode_steps += [step for step in steps[1:-1] if step.num_tokens == cell.batch]
+    # Between the first and the last delivery to every stream lie decode steps alone.
+    cell.decode_steps += [step for step in steps if step.num_tokens == cell.batch][1:-1]
 
 
 def _timed(bench: Workbench, cell: _Cell, num_tokens: int) -> tuple[float, list[Step]]:

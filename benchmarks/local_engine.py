@@ -18,7 +18,7 @@ from typing import Any
 from services.common.errors import ServiceError
 from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE
 from services.inference.adapters.io import Completion
-from services.inference.engine import Engine, Runner
+from services.inference.engine import Engine, Launched, Runner
 from services.inference.engine_parts import SWITCH_INTERVAL_S, LoadWeights, build_engine
 from services.inference.messages import (
     AdapterInfo,
@@ -99,7 +99,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the engine; `runner_s` of its time went into the model and the sampler."""
+    """What passed from one delivery of tokens to the next.
+
+    `runner_s` of it was in the runner: the launch of the next step, and the wait for the tokens of this one.
+    """
 
     start_s: float
     end_s: float
@@ -108,24 +111,48 @@ class Step:
 
     @property
     def wall_s(self) -> float:
-        """How long it took."""
+        """How long that was."""
         return self.end_s - self.start_s
 
 
 class TimedRunner:
-    """Another runner, and the time spent in it."""
+    """Another runner, and the time spent in its launches and in waiting for their tokens."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.busy_s = 0.0
 
-    def run(self, chunks: Sequence[Chunk]) -> list[tuple[EngineSequence, SampledToken]]:
+    @property
+    def overlaps(self) -> bool:
         """As the other runner does."""
+        return self._runner.overlaps
+
+    def launch(self, chunks: Sequence[Chunk]) -> "TimedLaunched":
+        """As the other runner does."""
+        with self.timed():
+            return TimedLaunched(self, self._runner.launch(chunks))
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Counts what goes on within."""
         start_s = time.perf_counter()
         try:
-            return self._runner.run(chunks)
+            yield
         finally:
             self.busy_s += time.perf_counter() - start_s
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLaunched:
+    """Another runner's step; `runner` counts the wait for it."""
+
+    runner: TimedRunner
+    launched: Launched
+
+    def tokens(self) -> list[tuple[EngineSequence, SampledToken]]:
+        """As the other."""
+        with self.runner.timed():
+            return self.launched.tokens()
 
 
 class LocalEngine:
@@ -139,6 +166,8 @@ class LocalEngine:
         self._replies: dict[int, Any] = {}
         self._num_calls = 0
         self._busy = True
+        # None while nothing goes on: then a step begins when it is called.
+        self._last_end_s: float | None = None
 
     def submit(self, prompt: Prompt, sampling: SamplingParams, eos_token_ids: tuple[int, ...] = ()) -> Stream:
         """Queues one request; it runs in the steps that follow."""
@@ -159,9 +188,9 @@ class LocalEngine:
         return stream
 
     def step(self) -> Step:
-        """Runs one step; if the engine has nothing to do, waits for adapter I/O first."""
+        """Runs the engine once; if it has nothing to do, waits for adapter I/O first."""
         self._take(block=not self._busy)
-        runner_s, start_s = self._runner.busy_s, time.perf_counter()
+        runner_s, start_s = self._runner.busy_s, self._last_end_s or time.perf_counter()
         events, self._busy = self.engine.step()
         end_s, num_tokens = time.perf_counter(), 0
         for event in events:
@@ -178,6 +207,7 @@ class LocalEngine:
                     raise error
                 case Reply(call_id, value):
                     self._replies[call_id] = value
+        self._last_end_s = end_s if self._busy and self._streams else None
         return Step(start_s, end_s, self._runner.busy_s - runner_s, num_tokens)
 
     @property
@@ -242,13 +272,15 @@ class LocalEngine:
 
 
 @contextmanager
-def local_engine(settings: Settings, load: LoadWeights = load_weights) -> Iterator[LocalEngine]:
-    """A warm engine; fails at the end if anything is left over."""
+def local_engine(
+    settings: Settings, load: LoadWeights = load_weights, overlaps: bool | None = None
+) -> Iterator[LocalEngine]:
+    """A warm engine; fails at the end if anything is left over. `overlaps` is as ModelRunner's."""
     inbox: queue.SimpleQueue[Completion] = queue.SimpleQueue()
     runners: list[TimedRunner] = []
 
     def make_runner(*parts: Any) -> Runner:
-        runners.append(TimedRunner(ModelRunner(*parts)))
+        runners.append(TimedRunner(ModelRunner(*parts, overlaps=overlaps)))
         return runners[0]
 
     before_s = sys.getswitchinterval()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.host_copies import to_device
 from kernels.segments import BASE, Segments
 
 NO_WORK = BASE
@@ -57,7 +58,7 @@ def make_row_tiles(segments: Segments, tile_rows: int, device: torch.device) -> 
     tiles_end = len(words)
     words += [0] * (-tiles_end % _HEADER_WORDS)
     first_owner = len(words)
-    words_X = torch.tensor(words + owners, dtype=torch.int32).to(device, non_blocking=True)
+    words_X = to_device(words + owners, torch.int32, device)
     return RowTiles(
         tiles_W3=words_X[_HEADER_WORDS:tiles_end].view(num_tiles, TILE_FIELDS),
         num_tiles_1=words_X[:1],

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.host_copies import to_device
+
 BASE = -1
 
 
@@ -46,6 +48,6 @@ def make_segments(runs: Sequence[tuple[int, int]], device: torch.device) -> Segm
     return Segments(
         starts=tuple(starts),
         adapter_indices=tuple(indices),
-        starts_S1=torch.tensor(starts, dtype=torch.int32).to(device, non_blocking=True),
-        adapter_indices_S=torch.tensor(indices, dtype=torch.int32).to(device, non_blocking=True),
+        starts_S1=to_device(starts, torch.int32, device),
+        adapter_indices_S=to_device(indices, torch.int32, device),
     )

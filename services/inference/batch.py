@@ -4,12 +4,13 @@ Legend: T tokens of the step, N sequences, P pages of the longest sequence, M ro
 Must not know requests, scheduling policy or models.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kernels.host_copies import to_device
 from kernels.segments import Segments, make_segments
 
 
@@ -76,17 +77,13 @@ def make_batch(slices: Sequence[Slice], page_tokens: int, device: torch.device) 
         [*part.pages[:used], *[0] * (widest - used)] for part, used in zip(slices, num_pages, strict=True)
     ]
     return Batch(
-        token_ids_T=_to_device(token_ids, device),
-        positions_T=_to_device(positions, device),
-        kv_slots_T=_to_device(kv_slots, device),
+        token_ids_T=to_device(token_ids, torch.int64, device),
+        positions_T=to_device(positions, torch.int64, device),
+        kv_slots_T=to_device(kv_slots, torch.int64, device),
         query_starts=tuple(query_starts),
         context_lens=tuple(context_lens),
-        page_table_NP=_to_device(page_table, device),
-        sample_rows_M=_to_device(sample_rows, device),
+        page_table_NP=to_device(page_table, torch.int64, device),
+        sample_rows_M=to_device(sample_rows, torch.int64, device),
         token_segments=make_segments([(p.adapter_index, len(p.token_ids)) for p in slices], device),
         sample_segments=make_segments([(p.adapter_index, 1) for p in slices if p.wants_logits], device),
     )
-
-
-def _to_device(values: Iterable[int] | list[list[int]], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)

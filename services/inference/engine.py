@@ -2,6 +2,10 @@
 
 Owns the life of every request between Submit and Finished or Failed. Must not know gRPC or
 processes: the runner computes, the adapter I/O moves weights, the engine process drives `step`.
+
+On a device that computes beside the host, a step is launched before the tokens of the one before are read:
+scheduling, packing and events of one hide behind the other. A request that ends by a token it is given, or
+is cancelled, may so have a row too many in the step that runs already; that row's token is dropped.
 """
 
 import heapq
@@ -42,11 +46,24 @@ from services.inference.sequence import Sequence
 RETRY_AFTER_S = 1.0
 
 
-class Runner(Protocol):
-    """Computes a step. The real one is services.inference.runner."""
+class Launched(Protocol):
+    """A step that the device has, or will have, computed."""
 
-    def run(self, chunks: SequenceOf[Chunk]) -> list[tuple[Sequence, SampledToken]]:
-        """Runs the model on `chunks`; a token for each sequence whose last known token is among them."""
+    def tokens(self) -> list[tuple[Sequence, SampledToken]]:
+        """Waits for this step; a token for each sequence whose last token was among its chunks."""
+        ...
+
+
+class Runner(Protocol):
+    """Computes steps in order of launch. The real one is services.inference.runner."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the device computes beside the host: if not, a step has ended when `launch` returns."""
+        ...
+
+    def launch(self, chunks: SequenceOf[Chunk]) -> Launched:
+        """Runs the model on `chunks`, which may have tokens that the launch before this one samples."""
         ...
 
 
@@ -76,6 +93,7 @@ class Engine:
         self._sequences: dict[str, Sequence] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._events: list[Event] = []
+        self._launched: Launched | None = None
         self._counters = EngineCounters()
         self._num_arrived = 0
 
@@ -110,20 +128,29 @@ class Engine:
         self._start_io(self._adapter_io.complete(completion))
 
     def step(self) -> tuple[Events, bool]:
-        """Runs one step. Returns its events, and whether anything was done: if not, wait for news."""
+        """Launches one step and takes the tokens of the one before, or its own where nothing overlaps.
+
+        Returns events, and whether anything was done or is under way: if not, wait for news.
+        """
         self._expire()
         plan = self._scheduler.schedule()
         for sequence, error in plan.failed:
             self._fail(sequence, error)
         self._start_chunks_io(plan)
         self._start_io(self._residency.try_operator_loads())
+        before, self._launched = self._launched, None
         if plan.chunks:
-            self._run(plan.chunks)
+            self._launched = self._launch(plan.chunks)
             self._counters.count_step(plan)
+        if before is not None:
+            self._collect(before)
+        if self._launched is not None and not self._runner.overlaps:
+            before, self._launched = self._launched, None
+            self._collect(before)
         for call_id, value in self._residency.take_completed():
             self._events.append(Reply(call_id, value))
         events, self._events = tuple(self._events), []
-        return events, bool(plan.chunks or plan.io or events)
+        return events, bool(plan.chunks or plan.io or events or before is not None)
 
     def _start_io(self, io: list[Io]) -> dict[AdapterKey, ServiceError]:
         """Starts `io`; the loads that went wrong."""
@@ -168,15 +195,22 @@ class Engine:
             )
             self._fail(self._sequences[request_id], error)
 
-    def _run(self, chunks: list[Chunk]) -> None:
+    def _launch(self, chunks: list[Chunk]) -> Launched:
         for chunk in chunks:
             if not chunk.sequence.announced:
                 self._announce(chunk.sequence)
-        sampled = self._runner.run(chunks)
+        launched = self._runner.launch(chunks)
         for chunk in chunks:
+            chunk.sequence.num_in_flight += chunk.is_last
             chunk.sequence.num_computed += chunk.num_tokens
-        for sequence, token in sampled:
-            self._deliver(sequence, token)
+        return launched
+
+    def _collect(self, launched: Launched) -> None:
+        for sequence, token in launched.tokens():
+            sequence.num_in_flight -= 1
+            # It may have ended after the launch, and another may have its id since.
+            if self._sequences.get(sequence.id) is sequence:
+                self._deliver(sequence, token)
 
     def _announce(self, sequence: Sequence) -> None:
         sequence.announced = True
@@ -240,6 +274,9 @@ class Engine:
         """Raises AssertionError unless every live request is queued once and everything it holds adds up."""
         num_queued = self._scheduler.num_waiting + self._scheduler.num_running
         assert len(self._sequences) == num_queued, f"{len(self._sequences)} live, {num_queued} queued"
+        in_flight = [sequence for sequence in self._sequences.values() if sequence.num_in_flight]
+        assert all(sequence.num_in_flight == 1 for sequence in in_flight), "more than a token in flight"
+        assert not in_flight or self._launched is not None, "a token in flight, and no step that samples it"
         self._scheduler.check_integrity()
 
     def check_idle(self) -> None:

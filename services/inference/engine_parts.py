@@ -38,7 +38,10 @@ from services.inference.model.sites import lora_sites, site_layers
 from services.inference.model.step_limits import StepLimits
 from services.inference.model.weights import Weights, load_weights
 from services.inference.page_pool import PagePool
+from services.inference.request import SamplingParams
 from services.inference.runner import ModelRunner
+from services.inference.sampler import launch_sampling
+from services.inference.sampler_row import SamplerRow
 from services.inference.scheduler import Scheduler
 from services.inference.settings import Settings
 
@@ -111,8 +114,8 @@ def build_engine(
         settings.max_batch_tokens, settings.max_batch_requests, context_tokens, shape.page_tokens
     )
     forward = make_forward(decoder, gates, last_tokens, limits)
-    _warm_up(forward, shape.page_tokens)
-    make_bound_runner = partial(make_runner, forward)
+    _warm_up(forward, last_tokens, shape.page_tokens)
+    make_bound_runner = partial(make_runner, forward, last_tokens)
     make_io = partial(AdapterIo, copy_stream=copy_stream, gates=gates, post=post)
     engine, close = _assemble(settings, decoder, table, shape, make_io, reader, make_bound_runner)
     log.info("%s loaded and warm after %.1f s", settings.base_model_name, time.monotonic() - started_s)
@@ -218,7 +221,8 @@ def _default_pool_bytes(device: str) -> int:
     return max(0, free_bytes - int(CUDA_RESERVE_SHARE * total_bytes))
 
 
-def _warm_up(forward: Forward, page_tokens: int) -> None:
+def _warm_up(forward: Forward, last_tokens: LastTokens, page_tokens: int) -> None:
     # The first pass through the libraries compiles and allocates; no request should wait for that.
     one = Slice(token_ids=[0] * page_tokens, start=0, pages=[0], adapter_index=BASE, wants_logits=True)
-    forward([one])
+    row = SamplerRow(SamplingParams(temperature=0.0), one.token_ids, ())
+    launch_sampling(forward([one]), [row], last_tokens).tokens()

@@ -4,71 +4,118 @@ Legend: M rows, V vocabulary, X some of the rows, B (row, token) pairs. Must not
 chosen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.host_copies import SentArrays
+from services.inference.model.last_tokens import LastTokens
 from services.inference.sampler_row import SamplerRow
 
 
-def adjusted_logits(logits_MV: Tensor, rows: Sequence[SamplerRow]) -> Tensor:
-    """Logits after mask, bias and penalties, in that order; `logits_MV` itself if no row has any."""
-    device, vocab_size = logits_MV.device, logits_MV.shape[1]
-    masks = [
-        (index, token)
-        for index, row in enumerate(rows)
-        for token in row.masked_token_ids()
-        if token < vocab_size
-    ]
-    biases = [(index, *bias) for index, row in enumerate(rows) for bias in row.params.logit_bias]
-    penalised = [index for index, row in enumerate(rows) if row.has_penalty]
-    if not (masks or biases or penalised):
-        return logits_MV
-    adjusted_MV = logits_MV.clone()
-    if masks:
-        adjusted_MV.index_put_(_columns(masks, device), torch.tensor(float("-inf"), device=device))
-    if biases:
-        at = _columns(((index, token) for index, token, _ in biases), device)
-        amounts_B = torch.tensor([amount for _, _, amount in biases], device=device)
-        adjusted_MV.index_put_(at, amounts_B, accumulate=True)
-    if penalised:
-        at_X = torch.tensor(penalised, device=device)
-        adjusted_MV[at_X] = _penalised(adjusted_MV[at_X], [rows[index] for index in penalised])
-    return adjusted_MV
+class LogitAdjustment:
+    """What `rows` ask for; what the device must know of it is added to `arrays`."""
+
+    def __init__(self, rows: Sequence[SamplerRow], vocab_size: int, arrays: SentArrays) -> None:
+        masks = [
+            index * vocab_size + token
+            for index, row in enumerate(rows)
+            if row.params.min_tokens
+            for token in row.masked_token_ids()
+            if token < vocab_size
+        ]
+        biases = [(index, *bias) for index, row in enumerate(rows) for bias in row.params.logit_bias]
+        penalised = [index for index, row in enumerate(rows) if row.has_penalty]
+        self._masks = _Masks(masks, arrays) if masks else None
+        self._biases = _Biases(biases, arrays) if biases else None
+        self._penalties = _Penalties(penalised, rows, arrays) if penalised else None
+
+    def apply(self, logits_MV: Tensor, last_tokens: LastTokens) -> Tensor:
+        """Logits after mask, bias and penalties, in that order; `logits_MV` itself if no row has any.
+
+        To be called when `arrays` are sent. A token in flight is read from `last_tokens`.
+        """
+        if not (self._masks or self._biases or self._penalties):
+            return logits_MV
+        adjusted_MV = logits_MV.clone()
+        if self._masks:
+            self._masks.apply_(adjusted_MV)
+        if self._biases:
+            self._biases.apply_(adjusted_MV)
+        if self._penalties:
+            self._penalties.apply_(adjusted_MV, last_tokens)
+        return adjusted_MV
 
 
-def _penalised(logits_XV: Tensor, rows: Sequence[SamplerRow]) -> Tensor:
+class _Masks:
+    def __init__(self, at_flat: list[int], arrays: SentArrays) -> None:
+        self._arrays = arrays
+        self._at = arrays.add(at_flat, np.int64)
+
+    def apply_(self, logits_MV: Tensor) -> None:
+        logits_MV.view(-1).index_fill_(0, self._arrays[self._at], float("-inf"))
+
+
+class _Biases:
+    def __init__(self, biases: list[tuple[int, int, float]], arrays: SentArrays) -> None:
+        self._arrays = arrays
+        self._at = arrays.add([[row for row, _, _ in biases], [token for _, token, _ in biases]], np.int64)
+        self._amounts = arrays.add([amount for _, _, amount in biases], np.float32)
+
+    def apply_(self, logits_MV: Tensor) -> None:
+        rows_B, tokens_B = self._arrays[self._at].unbind(0)
+        logits_MV.index_put_((rows_B, tokens_B), self._arrays[self._amounts], accumulate=True)
+
+
+class _Penalties:
     """Repetition over prompt and output (Keskar et al. 2019), then frequency and presence over the output."""
-    counts_XV = _counts([row.generated_token_ids for row in rows], logits_XV)
-    seen_XV = (counts_XV + _counts([row.prompt_token_ids for row in rows], logits_XV)) > 0
-    penalties_3X1 = torch.tensor(
-        [
-            [row.params.repetition_penalty for row in rows],
-            [row.params.frequency_penalty for row in rows],
-            [row.params.presence_penalty for row in rows],
-        ],
-        device=logits_XV.device,
-    ).unsqueeze(2)
-    repetition_X1, frequency_X1, presence_X1 = penalties_3X1
-    # The smallest legal penalties would make a finite logit infinite, and leave nothing to choose by.
-    raised_XV = (logits_XV / repetition_X1).clamp_(max=torch.finfo(logits_XV.dtype).max)
-    repeated_XV = torch.where(logits_XV > 0, raised_XV, logits_XV * repetition_X1)
-    result_XV = torch.where(seen_XV, repeated_XV, logits_XV)
-    result_XV -= frequency_X1 * counts_XV
-    result_XV -= presence_X1 * (counts_XV > 0)
-    return result_XV
+
+    def __init__(self, penalised: list[int], rows: Sequence[SamplerRow], arrays: SentArrays) -> None:
+        self._arrays = arrays
+        chosen = [rows[index] for index in penalised]
+        self._at = arrays.add(penalised, np.int64)
+        self._penalties = arrays.add(
+            [
+                [row.params.repetition_penalty for row in chosen],
+                [row.params.frequency_penalty for row in chosen],
+                [row.params.presence_penalty for row in chosen],
+            ],
+            np.float32,
+        )
+        self._outputs = _Histories([row.output_token_ids() for row in chosen], arrays)
+        self._prompts = _Histories([row.prompt_token_ids for row in chosen], arrays)
+
+    def apply_(self, logits_MV: Tensor, last_tokens: LastTokens) -> None:
+        at_X = self._arrays[self._at]
+        logits_XV = logits_MV[at_X]
+        counts_XV = self._outputs.counts(logits_XV, last_tokens)
+        seen_XV = (counts_XV + self._prompts.counts(logits_XV, last_tokens)) > 0
+        repetition_X1, frequency_X1, presence_X1 = self._arrays[self._penalties].unsqueeze(2)
+        # The smallest legal penalties would make a finite logit infinite, and leave nothing to choose by.
+        raised_XV = (logits_XV / repetition_X1).clamp_(max=torch.finfo(logits_XV.dtype).max)
+        repeated_XV = torch.where(logits_XV > 0, raised_XV, logits_XV * repetition_X1)
+        result_XV = torch.where(seen_XV, repeated_XV, logits_XV)
+        result_XV -= frequency_X1 * counts_XV
+        result_XV -= presence_X1 * (counts_XV > 0)
+        logits_MV[at_X] = result_XV
 
 
-def _counts(histories: Sequence[Sequence[int]], like_XV: Tensor) -> Tensor:
-    """How often each token is in each history, float32."""
-    counts_XV = torch.zeros_like(like_XV)
-    for counts_V, history in zip(counts_XV, histories, strict=True):
-        ids_B = torch.tensor(history, dtype=torch.int64, device=like_XV.device)
-        counts_V += torch.bincount(ids_B, minlength=like_XV.shape[1])
-    return counts_XV
+class _Histories:
+    def __init__(self, histories: Sequence[Sequence[int]], arrays: SentArrays) -> None:
+        self._arrays = arrays
+        lengths = [len(history) for history in histories]
+        self._rows = arrays.add(np.repeat(np.arange(len(histories)), lengths), np.int64)
+        self._tokens = arrays.add(list(chain.from_iterable(histories)), np.int64)
 
-
-def _columns(pairs: Iterable[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    rows_B, tokens_B = torch.tensor(list(pairs), device=device).unbind(1)
-    return rows_B, tokens_B
+    def counts(self, like_XV: Tensor, last_tokens: LastTokens) -> Tensor:
+        """How often each token is in each history, float32: whole numbers, exact in any order."""
+        rows_B, tokens_B = self._arrays[self._rows], self._arrays[self._tokens]
+        counts_XV = torch.zeros_like(like_XV)
+        if len(tokens_B):
+            last_tokens.pick_(tokens_B)
+            at_B = rows_B * like_XV.shape[1] + tokens_B
+            counts_XV.view(-1).scatter_add_(0, at_B, torch.ones_like(at_B, dtype=like_XV.dtype))
+        return counts_XV

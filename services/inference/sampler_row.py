@@ -13,16 +13,31 @@ from services.inference.request import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class SamplerRow:
-    """One row's parameters and history; `params.seed` is set unless the temperature is 0."""
+    """One row's parameters and history; `params.seed` is set unless the temperature is 0.
+
+    `token_in_flight` is the token after `generated_token_ids` where only the device knows it, as
+    `row_of_last` names it.
+    """
 
     params: SamplingParams
     prompt_token_ids: Sequence[int]
     generated_token_ids: Sequence[int]
     eos_token_ids: Sequence[int] = ()
+    token_in_flight: int | None = None
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens generated so far, the one in flight among them."""
+        return len(self.generated_token_ids) + (self.token_in_flight is not None)
+
+    def output_token_ids(self) -> list[int]:
+        """They all, the one in flight as `row_of_last` names it."""
+        last = () if self.token_in_flight is None else (self.token_in_flight,)
+        return [*self.generated_token_ids, *last]
 
     def masked_token_ids(self) -> Iterable[int]:
         """Tokens that would end the row before its min_tokens."""
-        if len(self.generated_token_ids) >= self.params.min_tokens:
+        if self.num_generated >= self.params.min_tokens:
             return ()
         eos_token_ids = () if self.params.ignore_eos else self.eos_token_ids
         return (*self.params.stop_token_ids, *eos_token_ids)

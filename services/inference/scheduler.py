@@ -9,14 +9,18 @@ ahead of it. When a running request lacks a page, idle adapters go
 first (least recently used, never one that a request ahead waits for), then the running request that
 is last in order: it is recomputed later.
 
+A step is scheduled while the one before it runs. A request whose next token that one samples may run on
+exactly that token, whose id only the device knows; preempted, it waits until the token is known. Pages
+are free as soon as a request is gone, though steps that were launched may still touch them: whoever gets
+them writes them in a later step, on the same stream, or by a copy that the loader orders behind what was
+launched before it.
+
 Must not know torch, gRPC or the wire. Continuous batching: Yu et al. 2022 (Orca); preemption by
 recompute: Kwon et al. 2023 (vLLM).
 """
 
-from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.residency import Io, Residency
@@ -25,6 +29,7 @@ from services.inference.messages import ResidencyState
 from services.inference.page_pool import PagePool
 from services.inference.request import AdapterKey
 from services.inference.sequence import Sequence
+from services.inference.sequence_queue import SequenceQueue
 
 # How many waiting requests are looked at for loads ahead of their turn.
 LOOK_AHEAD = 32
@@ -40,7 +45,10 @@ class Chunk:
 
     @property
     def is_last(self) -> bool:
-        """Whether the step computes the sequence's last known token, and so samples the next."""
+        """Whether the step computes the sequence's last token, and so samples the next.
+
+        Of the sequence as it is until the step is launched.
+        """
         return self.start + self.num_tokens == self.sequence.num_tokens
 
 
@@ -57,10 +65,6 @@ class Plan:
     def num_adapters(self) -> int:
         """Different adapters in the batch, the base model not counted."""
         return len({chunk.sequence.adapter_key for chunk in self.chunks} - {None})
-
-
-def _order(sequence: Sequence) -> tuple[int, int]:
-    return sequence.order
 
 
 def _tenant(sequence: Sequence) -> str:
@@ -89,8 +93,8 @@ class Scheduler:
         # One token a step for each running request must fit the step.
         self._max_running = min(max_batch_requests, max_batch_tokens)
         self._clock = clock
-        self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
+        self._waiting = SequenceQueue()
+        self._running = SequenceQueue()
         self.num_preemptions = 0
 
     @property
@@ -105,7 +109,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> list[Io]:
         """Queues a new request; returns the fetch of its adapter, if it needs one."""
-        insort(self._waiting, sequence, key=_order)
+        self._waiting.add(sequence)
         if sequence.request.adapter is None:
             return []
         return self._residency.require(sequence.request.adapter, sequence.id)
@@ -133,8 +137,11 @@ class Scheduler:
     def schedule(self) -> Plan:
         """The next step. Takes pages, picks loads and evictions; the caller does the I/O before the step."""
         plan = Plan(budget=self._max_batch_tokens)
-        decodes = [sequence for sequence in self._running if sequence.num_pending == 1]
-        prefills = [sequence for sequence in self._running if sequence.num_pending > 1]
+        decodes: list[Sequence] = []
+        prefills: list[Sequence] = []
+        for sequence in self._running:
+            if not sequence.ends_in_flight:
+                (decodes if sequence.num_pending == 1 else prefills).append(sequence)
         for sequence in (*decodes, *prefills):
             self._continue(sequence, plan)
         self._admit(plan)
@@ -161,19 +168,19 @@ class Scheduler:
             victim = self._last_unplanned(plan)
             if victim is not sequence:
                 self._preempt(victim)
-            elif kept or len(self._running) > 1 or self._residency.is_loading:
-                # Others go first, run or load, so pages will come free: this one is recomputed then.
-                self._preempt(sequence)
-                return False
             else:
-                self._fail_for_pages(sequence, plan)
+                if kept or len(self._running) > 1 or self._residency.is_loading:
+                    # Others go first, run or load, so pages will come free: this one is recomputed then.
+                    self._preempt(sequence)
+                elif not sequence.num_in_flight:
+                    self._fail_for_pages(sequence, plan)
+                # Else the token in flight may end it, and it needs no page.
                 return False
         return True
 
     def _wanted_ahead_of(self, sequence: Sequence) -> set[AdapterKey]:
         """Adapters in the pool, or on their way, that requests before `sequence` in order wait for."""
-        ahead = takewhile(lambda waiting: waiting.order < sequence.order, self._waiting)
-        adapters = (waiting.request.adapter for waiting in ahead)
+        adapters = (waiting.request.adapter for waiting in self._waiting.ahead_of(sequence))
         by_tenant = {(each.key, each.tenant): each for each in adapters if each is not None}
         return {each.key for each in by_tenant.values() if self._residency.is_ready(each)}
 
@@ -187,7 +194,7 @@ class Scheduler:
         sequence.num_computed = 0
         if sequence.adapter_key is not None:
             self._residency.requeue(sequence.adapter_key, sequence.id)
-        insort(self._waiting, sequence, key=_order)
+        self._waiting.add(sequence)
         self.num_preemptions += 1
 
     def _admit(self, plan: Plan) -> None:
@@ -196,6 +203,9 @@ class Scheduler:
         for sequence in tuple(self._waiting):
             if plan.budget == 0 or len(self._running) >= self._max_running:
                 self._load_ahead(sequence, plan)
+                return
+            if sequence.num_in_flight:
+                # Preempted just now: pages are short, and what is to be recomputed is not all known.
                 return
             if _tenant(sequence) in held:
                 continue
@@ -215,8 +225,7 @@ class Scheduler:
         """Loads for `first` and those behind it, which lack only their turn, as far as there is room."""
         # Pages that these will need when their turn comes.
         promised_pages = 0
-        begin = self._waiting.index(first)
-        for sequence in self._waiting[begin : begin + LOOK_AHEAD]:
+        for sequence in self._waiting.since(first, LOOK_AHEAD):
             promised_pages += self._kv.num_pages_for(sequence.num_tokens)
             adapter = sequence.request.adapter
             if adapter is None or self._residency.state(adapter) is not ResidencyState.HOST:
@@ -270,7 +279,7 @@ class Scheduler:
         grown = self._kv.grow(sequence.id, sequence.num_tokens)
         assert grown, "headroom was checked"
         self._waiting.remove(sequence)
-        insort(self._running, sequence, key=_order)
+        self._running.add(sequence)
         if sequence.started_s is None:
             sequence.started_s = self._clock()
         self._take(sequence, min(sequence.num_pending, plan.budget), plan)
@@ -298,7 +307,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raises AssertionError unless queues are ordered and disjoint and only the running hold pages."""
         for queue in (self._waiting, self._running):
-            assert queue == sorted(queue, key=_order), "a queue is out of order"
+            queue.check_integrity()
         assert not {s.id for s in self._waiting} & {s.id for s in self._running}, "both waiting and running"
         for sequence in self._waiting:
             assert not self._kv.pages(sequence.id), f"{sequence.id} waits and holds pages"

@@ -12,14 +12,17 @@ from services.inference.request import AdapterKey, FinishReason, Request
 class Sequence:
     """Mutable state of one request; changed by the scheduler and the engine only.
 
-    `num_computed` tokens have their keys and values in pages. `order` decides who goes first:
-    higher priority, then earlier arrival. Times are time.monotonic() seconds.
+    `num_computed` tokens have their keys and values in pages, or will have them when the steps that were
+    launched end. `num_in_flight` tokens after those known are sampled by such steps: the device has them,
+    the host does not yet. `order` decides who goes first: higher priority, then earlier arrival. Times are
+    time.monotonic() seconds.
     """
 
     request: Request
     order: tuple[int, int]
     output_ids: list[int] = field(default_factory=list)
     num_computed: int = 0
+    num_in_flight: int = 0
     adapter_ready_s: float | None = None
     started_s: float | None = None
     announced: bool = False
@@ -36,16 +39,22 @@ class Sequence:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens known so far, prompt and output."""
-        return len(self.request.prompt_token_ids) + len(self.output_ids)
+        """Tokens so far, prompt and output, those in flight among them."""
+        return len(self.request.prompt_token_ids) + len(self.output_ids) + self.num_in_flight
 
     @property
     def num_pending(self) -> int:
         """Tokens whose keys and values are still to be computed."""
         return self.num_tokens - self.num_computed
 
+    @property
+    def ends_in_flight(self) -> bool:
+        """Whether what is in flight is all that max_tokens allows: no further step is wanted."""
+        num_in_flight = self.num_in_flight
+        return num_in_flight > 0 and len(self.output_ids) + num_in_flight >= self.request.sampling.max_tokens
+
     def token_ids(self, start: int, stop: int) -> list[int]:
-        """Tokens start..stop-1 of prompt and output."""
+        """Tokens start..stop-1 of prompt and output, which must be known."""
         prompt = self.request.prompt_token_ids
         if start >= len(prompt):
             return self.output_ids[start - len(prompt) : stop - len(prompt)]

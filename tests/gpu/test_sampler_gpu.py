@@ -3,8 +3,8 @@
 import torch
 
 from services.inference.request import SamplingParams
-from services.inference.sampler import sample
 from services.inference.sampler_row import SamplerRow
+from tests.sampling import sample
 
 
 def test_seeded_draws_are_those_of_the_cpu() -> None:

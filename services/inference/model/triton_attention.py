@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.decode_attention import KeyShares, attend_shares, decode_attention
+from kernels.host_copies import to_device
 from kernels.paged_kv import PagedKv
 from kernels.prefill_attention import prefill_attention, query_tiles, tile_tokens
 from kernels.rope_expand import HeadTurn
@@ -63,12 +64,12 @@ class TritonAttention:
         device = self._kv.pool_E.device
         reads: DecodeReads | ChunkReads
         if all(stop - start == 1 for start, stop in pairwise(batch.query_starts)):
-            both_2N = torch.tensor([batch.context_lens, first_pages], dtype=torch.int32).to(device)
+            both_2N = to_device([batch.context_lens, first_pages], torch.int32, device)
             reads = DecodeReads(both_2N[0], both_2N[1])
         else:
             starts, lens = batch.query_starts, batch.context_lens
             tiles = query_tiles(starts, lens, first_pages, self.query_tile_rows)
-            reads = ChunkReads(torch.tensor(tiles, dtype=torch.int32).to(device))
+            reads = ChunkReads(to_device(tiles, torch.int32, device))
         return self.step(batch.positions_T, batch.kv_slots_T, batch.page_table_NP, reads)
 
     def step(

@@ -15,7 +15,7 @@ from services.inference.kv_cache import KvCache
 from services.inference.messages import Event, Failed, Finished, Submit, Tokens
 from services.inference.page_pool import PagePool
 from services.inference.request import AdapterFile, AdapterKey, Request, ResolvedAdapter, SamplingParams
-from services.inference.sampler import SampledToken
+from services.inference.sampler_row import SampledToken
 from services.inference.scheduler import Chunk, Scheduler
 from services.inference.sequence import Sequence
 
@@ -35,15 +35,31 @@ def token_at(request: Request, index: int) -> int:
     return 2 + (sum(request.prompt_token_ids) + 31 * index + sum(map(ord, salt))) % 997
 
 
-class FakeRunner:
-    """Checks that every sequence has pages and a resident adapter, and gives its next token."""
+@dataclass(frozen=True)
+class FakeLaunched:
+    """A step that ends when the test asks for its tokens."""
 
-    def __init__(self, kv: KvCache, residency: Residency) -> None:
+    sampled: list[tuple[Sequence, SampledToken]]
+
+    def tokens(self) -> list[tuple[Sequence, SampledToken]]:
+        return self.sampled
+
+
+class FakeRunner:
+    """Checks that every sequence has pages and a resident adapter, and gives its next token.
+
+    `tokens` says otherwise for some, by request and number.
+    """
+
+    def __init__(self, kv: KvCache, residency: Residency, overlaps: bool) -> None:
         self._kv, self._residency = kv, residency
+        self.overlaps = overlaps
         self.batches: list[tuple[str, ...]] = []
         self.fails: set[str] = set()
+        self.tokens: dict[tuple[str, int], int] = {}
+        self._last_sampled: set[Sequence] = set()
 
-    def run(self, chunks: SequenceOf[Chunk]) -> list[tuple[Sequence, SampledToken]]:
+    def launch(self, chunks: SequenceOf[Chunk]) -> FakeLaunched:
         self.batches.append(tuple(chunk.sequence.id for chunk in chunks))
         sampled = []
         for chunk in chunks:
@@ -54,12 +70,19 @@ class FakeRunner:
                 # `state` speaks to those who want to start: it hides an adapter that an unload drains.
                 assert self._residency.adapter_index(sequence.adapter_key) >= 0
             if chunk.is_last:
-                token_id = token_at(sequence.request, len(sequence.output_ids))
+                num_generated = sequence.num_tokens - len(sequence.request.prompt_token_ids)
+                token_id = self.tokens.get((sequence.id, num_generated))
+                if token_id is None:
+                    token_id = token_at(sequence.request, num_generated)
                 error = None
                 if sequence.id in self.fails:
                     error = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "NaN logits")
                 sampled.append((sequence, SampledToken(token_id, None, error)))
-        return sampled
+            # A token in flight is one that the launch before this one samples.
+            assert not sequence.num_in_flight or sequence in self._last_sampled
+            assert not sequence.num_in_flight or chunk.num_tokens == 1
+        self._last_sampled = {sequence for sequence, _ in sampled}
+        return FakeLaunched(sampled)
 
 
 class FakeAdapterIo:
@@ -111,6 +134,7 @@ class World:
     max_queue: int = 100
     now_s: float = 0.0
     host_capacity_bytes: int = 10_000
+    overlaps: bool = False
     tokens: dict[str, list[int]] = field(default_factory=dict)
     ended: dict[str, Finished | Failed] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -128,7 +152,7 @@ class World:
             clock=lambda: self.now_s,
         )
         self.io = FakeAdapterIo(self.residency)
-        self.runner = FakeRunner(self.kv, self.residency)
+        self.runner = FakeRunner(self.kv, self.residency, self.overlaps)
         self.engine = Engine(
             self.scheduler, self.residency, self.pool, self.io, self.runner,
             page_bytes=64, max_queue=self.max_queue, clock=lambda: self.now_s,

@@ -17,13 +17,15 @@ from services.inference.messages import (
 from services.inference.request import FinishReason, Request
 from tests.unit.inference.engine_world import World, adapter, token_at
 
+pytestmark = pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapped"])
+
 
 def _expected(request: Request) -> list[int]:
     return [token_at(request, index) for index in range(request.sampling.max_tokens)]
 
 
-def test_streams_of_different_adapters_share_a_batch_and_get_their_own_tokens() -> None:
-    world = World()
+def test_streams_of_different_adapters_share_a_batch_and_get_their_own_tokens(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     requests = [world.submit(f"r{index}", on=name) for index, name in enumerate(["a", "b", "", "a"])]
     world.run()
     for request in requests:
@@ -41,8 +43,8 @@ def test_streams_of_different_adapters_share_a_batch_and_get_their_own_tokens() 
     )
 
 
-def test_a_request_waits_for_its_own_adapter_only() -> None:
-    world = World()
+def test_a_request_waits_for_its_own_adapter_only(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.submit("slow", on="slow")
     world.submit("fast", on="fast")
     world.submit("base")
@@ -55,8 +57,8 @@ def test_a_request_waits_for_its_own_adapter_only() -> None:
     world.engine.check_idle()
 
 
-def test_a_failed_fetch_fails_its_own_requests_and_a_later_one_tries_again() -> None:
-    world = World()
+def test_a_failed_fetch_fails_its_own_requests_and_a_later_one_tries_again(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     error = ServiceError(Code.UNAVAILABLE, Reason.STORE_UNAVAILABLE, "store is down")
     world.io.failures["key-a"] = error
     world.submit("r0", on="a")
@@ -73,8 +75,8 @@ def test_a_failed_fetch_fails_its_own_requests_and_a_later_one_tries_again() -> 
     world.engine.check_idle()
 
 
-def test_when_pages_run_out_the_last_is_preempted_and_still_gets_its_tokens() -> None:
-    world = World(num_pages=8)
+def test_when_pages_run_out_the_last_is_preempted_and_still_gets_its_tokens(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=8)
     requests = [world.submit(f"r{index}", prompt=4, max_tokens=16) for index in range(4)]
     world.run()
     for request in requests:
@@ -84,8 +86,8 @@ def test_when_pages_run_out_the_last_is_preempted_and_still_gets_its_tokens() ->
     world.engine.check_idle()
 
 
-def test_idle_adapters_give_way_to_kv_and_come_back() -> None:
-    world = World(num_pages=8)
+def test_idle_adapters_give_way_to_kv_and_come_back(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=8)
     world.submit("first", on="a")
     world.run()
     assert world.residency.state(adapter("a")) is ResidencyState.DEVICE
@@ -100,8 +102,8 @@ def test_idle_adapters_give_way_to_kv_and_come_back() -> None:
     world.engine.check_idle()
 
 
-def test_more_adapters_than_fit_are_all_served() -> None:
-    world = World(num_pages=8)
+def test_more_adapters_than_fit_are_all_served(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=8)
     requests = [world.submit(f"r{index}", on=f"a{index}", max_tokens=6) for index in range(20)]
     world.run()
     for request in requests:
@@ -110,8 +112,8 @@ def test_more_adapters_than_fit_are_all_served() -> None:
     world.engine.check_idle()
 
 
-def test_a_cold_adapter_is_not_starved_by_a_stream_of_resident_ones() -> None:
-    world = World(num_pages=8, max_batch_requests=4)
+def test_a_cold_adapter_is_not_starved_by_a_stream_of_resident_ones(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=8, max_batch_requests=4)
     world.io.num_pages["key-cold"] = 4
     world.submit("warm", on="hot")
     world.run()
@@ -132,8 +134,8 @@ def test_a_cold_adapter_is_not_starved_by_a_stream_of_resident_ones() -> None:
     assert len([name for name in world.ended if name.startswith("hot")]) <= 8
 
 
-def test_what_can_never_fit_fails_alone_and_says_what_to_do() -> None:
-    world = World(num_pages=8)
+def test_what_can_never_fit_fails_alone_and_says_what_to_do(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=8)
     world.submit("big", prompt=4, max_tokens=40)
     world.submit("small", prompt=4, max_tokens=4)
     world.run()
@@ -149,8 +151,8 @@ def test_what_can_never_fit_fails_alone_and_says_what_to_do() -> None:
     world.engine.check_idle()
 
 
-def test_what_pins_crowd_out_fails_at_once_and_says_what_to_do() -> None:
-    world = World(num_pages=10)
+def test_what_pins_crowd_out_fails_at_once_and_says_what_to_do(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, num_pages=10)
     world.io.num_pages = {"key-pinned": 5, "key-large": 5}
     world.engine.handle(LoadAdapter(1, adapter("pinned"), ResidencyState.DEVICE, pin=True))
     world.run()
@@ -167,8 +169,8 @@ def test_what_pins_crowd_out_fails_at_once_and_says_what_to_do() -> None:
     world.engine.check_idle()
 
 
-def test_higher_priority_goes_first() -> None:
-    world = World(max_batch_requests=1)
+def test_higher_priority_goes_first(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, max_batch_requests=1)
     world.submit("low", priority=0)
     world.submit("high", priority=5)
     world.run()
@@ -177,8 +179,8 @@ def test_higher_priority_goes_first() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_cancel_frees_everything_at_once_wherever_the_request_is(steps: int) -> None:
-    world = World()
+def test_cancel_frees_everything_at_once_wherever_the_request_is(overlaps: bool, steps: int) -> None:
+    world = World(overlaps=overlaps)
     world.submit("gone", on="a", max_tokens=50)
     world.submit("stays", on="a")
     for _ in range(steps):
@@ -194,8 +196,8 @@ def test_cancel_frees_everything_at_once_wherever_the_request_is(steps: int) -> 
     world.engine.check_idle()
 
 
-def test_a_stop_found_by_the_front_end_is_no_cancellation() -> None:
-    world = World()
+def test_a_stop_found_by_the_front_end_is_no_cancellation(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.submit("r", max_tokens=50)
     world.step()
     world.engine.handle(Cancel("r", FinishReason.STOP))
@@ -205,8 +207,8 @@ def test_a_stop_found_by_the_front_end_is_no_cancellation() -> None:
     assert (stats.finished_requests, stats.cancelled_requests) == (1, 0)
 
 
-def test_deadlines_are_kept_while_queued_and_while_running() -> None:
-    world = World()
+def test_deadlines_are_kept_while_queued_and_while_running(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.submit("queued", on="never", deadline_s=5.0)
     world.submit("running", max_tokens=1000, deadline_s=7.0)
     world.submit("in-time", deadline_s=9.0)
@@ -224,8 +226,8 @@ def test_deadlines_are_kept_while_queued_and_while_running() -> None:
     assert world.engine.next_deadline_s is None
 
 
-def test_a_full_queue_refuses_with_a_time_to_retry() -> None:
-    world = World(max_queue=2)
+def test_a_full_queue_refuses_with_a_time_to_retry(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, max_queue=2)
     for index in range(3):
         world.submit(f"r{index}")
     world.step()
@@ -238,8 +240,8 @@ def test_a_full_queue_refuses_with_a_time_to_retry() -> None:
     assert isinstance(world.ended["r1"], Finished)
 
 
-def test_a_row_that_fails_takes_nobody_with_it() -> None:
-    world = World()
+def test_a_row_that_fails_takes_nobody_with_it(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.runner.fails.add("bad")
     world.submit("bad")
     good = world.submit("good")
@@ -249,8 +251,8 @@ def test_a_row_that_fails_takes_nobody_with_it() -> None:
     world.engine.check_idle()
 
 
-def test_long_prompts_are_prefilled_in_chunks_beside_decodes() -> None:
-    world = World(max_batch_tokens=8)
+def test_long_prompts_are_prefilled_in_chunks_beside_decodes(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, max_batch_tokens=8)
     short = world.submit("short", prompt=2, max_tokens=20)
     world.step()
     long = world.submit("long", prompt=40, max_tokens=2)
@@ -262,8 +264,8 @@ def test_long_prompts_are_prefilled_in_chunks_beside_decodes() -> None:
     assert all("short" in batch for batch in with_long[:6])
 
 
-def test_an_operator_loads_pins_and_unloads() -> None:
-    world = World()
+def test_an_operator_loads_pins_and_unloads(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.engine.handle(LoadAdapter(1, adapter("a"), ResidencyState.DEVICE, pin=True))
     world.run()
     replies = {event.call_id: event.value for event in world.events if isinstance(event, Reply)}
@@ -288,8 +290,12 @@ SUBMITS = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SUBMITS, min_size=1, max_size=25), st.randoms(), st.integers(10, 16), st.integers(4, 32))
-def test_any_mix_of_work_ends_whole_and_leaves_nothing(wishes, random, num_pages, max_batch_tokens) -> None:
-    world = World(num_pages=num_pages, max_batch_tokens=max_batch_tokens, host_capacity_bytes=300)
+def test_any_mix_of_work_ends_whole_and_leaves_nothing(
+    overlaps, wishes, random, num_pages, max_batch_tokens
+) -> None:
+    world = World(
+        overlaps=overlaps, num_pages=num_pages, max_batch_tokens=max_batch_tokens, host_capacity_bytes=300
+    )
     requests: dict[str, Request] = {}
     cancelled: set[str] = set()
     for index, (on, prompt, max_tokens, priority) in enumerate(wishes):
@@ -325,8 +331,10 @@ OPERATIONS = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(OPERATIONS, min_size=1, max_size=30), st.randoms(), st.integers(8, 14))
-def test_whatever_operators_do_every_request_and_call_is_answered(operations, random, num_pages) -> None:
-    world = World(num_pages=num_pages, host_capacity_bytes=300)
+def test_whatever_operators_do_every_request_and_call_is_answered(
+    overlaps, operations, random, num_pages
+) -> None:
+    world = World(overlaps=overlaps, num_pages=num_pages, host_capacity_bytes=300)
     world.io.num_pages = {f"key-{name}": random.randint(1, 6) for name in "abcd"}
     calls: set[int] = set()
     for index, (kind, name, size) in enumerate(operations):
@@ -352,8 +360,8 @@ def test_whatever_operators_do_every_request_and_call_is_answered(operations, ra
     world.engine.check_idle()
 
 
-def test_adapters_of_queued_requests_are_loaded_while_the_batch_is_full() -> None:
-    world = World(max_batch_requests=1)
+def test_adapters_of_queued_requests_are_loaded_while_the_batch_is_full(overlaps: bool) -> None:
+    world = World(overlaps=overlaps, max_batch_requests=1)
     world.submit("running", on="a", max_tokens=20)
     world.step()
     world.finish_io("a")
@@ -371,9 +379,9 @@ def test_adapters_of_queued_requests_are_loaded_while_the_batch_is_full() -> Non
     world.engine.check_idle()
 
 
-def test_loads_ahead_take_no_page_that_those_before_need() -> None:
+def test_loads_ahead_take_no_page_that_those_before_need(overlaps: bool) -> None:
     """8 pages: the running request's adapter has 2 and it fills 5 in the end; the next one's wants 2."""
-    world = World(num_pages=8, max_batch_requests=1)
+    world = World(overlaps=overlaps, num_pages=8, max_batch_requests=1)
     world.submit("running", on="a", prompt=4, max_tokens=16)
     for _ in range(2):
         world.step()
@@ -389,8 +397,8 @@ def test_loads_ahead_take_no_page_that_those_before_need() -> None:
     world.engine.check_idle()
 
 
-def test_a_newcomer_whose_adapter_is_in_host_memory_is_in_the_next_step() -> None:
-    world = World()
+def test_a_newcomer_whose_adapter_is_in_host_memory_is_in_the_next_step(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.submit("before", on="a", max_tokens=1)
     world.submit("running", max_tokens=30)
     world.run()
@@ -409,8 +417,10 @@ def test_a_newcomer_whose_adapter_is_in_host_memory_is_in_the_next_step() -> Non
     world.engine.check_idle()
 
 
-def test_a_load_that_goes_wrong_fails_its_own_requests_before_the_step_and_a_later_one_tries_again() -> None:
-    world = World()
+def test_a_load_that_goes_wrong_fails_its_own_requests_before_the_step_and_a_later_one_tries_again(
+    overlaps: bool,
+) -> None:
+    world = World(overlaps=overlaps)
     error = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "no copy engine")
     world.io.load_failures["key-a"] = error
     for request_id, name in (("r1", "a"), ("r2", "a"), ("other", "b"), ("base", "")):
@@ -430,8 +440,10 @@ def test_a_load_that_goes_wrong_fails_its_own_requests_before_the_step_and_a_lat
     world.engine.check_idle()
 
 
-def test_pages_of_a_cancelled_newcomer_s_adapter_are_nobody_s_until_its_copies_have_ended() -> None:
-    world = World(num_pages=6)
+def test_pages_of_a_cancelled_newcomer_s_adapter_are_nobody_s_until_its_copies_have_ended(
+    overlaps: bool,
+) -> None:
+    world = World(overlaps=overlaps, num_pages=6)
     world.submit("cancelled", on="a")
     world.finish_io()
     world.step()
@@ -448,8 +460,8 @@ def test_pages_of_a_cancelled_newcomer_s_adapter_are_nobody_s_until_its_copies_h
     world.engine.check_idle()
 
 
-def test_the_time_that_a_request_waited_for_its_adapter_ends_when_the_load_is_ordered() -> None:
-    world = World()
+def test_the_time_that_a_request_waited_for_its_adapter_ends_when_the_load_is_ordered(overlaps: bool) -> None:
+    world = World(overlaps=overlaps)
     world.submit("r", on="a")
     world.step()
     world.now_s = 3.0

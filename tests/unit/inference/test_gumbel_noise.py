@@ -3,12 +3,12 @@ import math
 
 import torch
 
-from services.inference.gumbel_noise import gumbel_noise
+from tests.sampling import noise_like
 
 
 def test_an_entry_depends_on_seed_position_and_token_alone() -> None:
-    alone = gumbel_noise([(7, 3)], torch.empty(1, 100))
-    among = gumbel_noise([(1, 3), (7, 3), (7, 4)], torch.empty(3, 1000))
+    alone = noise_like([(7, 3)], torch.empty(1, 100))
+    among = noise_like([(1, 3), (7, 3), (7, 4)], torch.empty(3, 1000))
     assert torch.equal(alone[0], among[1, :100])
     assert not torch.equal(among[0], among[1])
     assert not torch.equal(among[1], among[2])
@@ -33,13 +33,13 @@ def test_values_match_the_definition_in_whole_numbers() -> None:
     # A request that is retried elsewhere must go on as it began: these may never change.
     keys = [(42, 0), (-1, 5), (2**63 - 1, 5)]
     expected = [[_reference(*key, token) for token in range(300)] for key in keys]
-    noise = gumbel_noise(keys, torch.empty(3, 300))
+    noise = noise_like(keys, torch.empty(3, 300))
     torch.testing.assert_close(noise, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_values_are_finite_and_gumbel() -> None:
     keys = [(seed, position) for seed in range(40) for position in range(25)]
-    noise = gumbel_noise(keys, torch.empty(1000, 1000))
+    noise = noise_like(keys, torch.empty(1000, 1000))
     assert torch.isfinite(noise).all()
     # A million draws: five standard errors of the mean, the variance and the tail's share.
     assert abs(noise.mean().item() - 0.577216) < 5 * math.sqrt(math.pi**2 / 6 / 1e6)
@@ -49,7 +49,7 @@ def test_values_are_finite_and_gumbel() -> None:
 
 
 def test_neighbouring_keys_and_tokens_are_uncorrelated() -> None:
-    noise = gumbel_noise([(0, position) for position in range(1000)], torch.empty(1000, 500))
+    noise = noise_like([(0, position) for position in range(1000)], torch.empty(1000, 500))
     centred = (noise - noise.mean()) / noise.std()
     bound = 5 / math.sqrt(centred.numel())
     assert abs((centred[1:] * centred[:-1]).mean().item()) < bound

@@ -1,13 +1,15 @@
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from services.inference.logit_adjustment import adjusted_logits
+from services.inference.model.last_tokens import LastTokens, row_of_last
 from services.inference.request import SamplingParams
 from services.inference.sampler_row import SamplerRow
+from tests.sampling import adjusted_logits
 
 VOCAB_SIZE = 12
 
@@ -98,3 +100,12 @@ def test_penalties_match_a_token_by_token_reference(params: dict[str, float]) ->
     logits = _logits(4)
     expected = [_reference(values, row) for values, row in zip(logits.tolist(), rows, strict=True)]
     torch.testing.assert_close(adjusted_logits(logits, rows), torch.tensor(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_a_penalty_counts_the_token_in_flight() -> None:
+    last = LastTokens(2, _logits().device)
+    last.write_(torch.tensor([9, 4]))
+    params = {"presence_penalty": 0.5, "frequency_penalty": 0.25, "repetition_penalty": 1.5}
+    known, unknown = _row((1,), (4, 4), **params), _row((1,), (4,), **params)
+    unknown = replace(unknown, token_in_flight=row_of_last(1))
+    assert torch.equal(adjusted_logits(_logits(), [unknown], last), adjusted_logits(_logits(), [known]))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from services.common.errors import Code, Reason
+from services.inference.model.last_tokens import LastTokens, row_of_last
 from services.inference.request import SamplingParams
-from services.inference.sampler import sample
 from services.inference.sampler_row import SamplerRow
+from tests.sampling import sample
 
 NAN, INF = float("nan"), float("inf")
 
@@ -211,3 +212,24 @@ def test_the_logits_are_left_as_they_are() -> None:
     logits = LOGITS.repeat(2, 1)
     sample(logits, [_row(top_k=2, top_p=0.5, min_p=0.1), _row(repetition_penalty=1.2, generated=(1,))])
     assert torch.equal(logits, LOGITS.repeat(2, 1))
+
+
+def test_a_token_in_flight_counts_like_one_that_is_known() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(40, 300, generator=generator) * 2
+    values = random.Random(3)
+    known = [_mixed_row(values, index) for index in range(40)]
+    known = [row for row in known if row.generated_token_ids]
+    logits = logits[: len(known)]
+    last = LastTokens(len(known), logits.device)
+    last.write_(torch.tensor([row.generated_token_ids[-1] for row in known]))
+    in_flight = [
+        SamplerRow(row.params, row.prompt_token_ids, row.generated_token_ids[:-1], (7,), row_of_last(index))
+        for index, row in enumerate(known)
+    ]
+    expected = sample(logits, known)
+    assert sample(logits, in_flight, last) == expected
+    # And the new ones are there for the step after.
+    ids = torch.tensor([row_of_last(index) for index in range(len(known))])
+    last.pick_(ids)
+    assert ids.tolist() == [token.token_id for token in expected]
