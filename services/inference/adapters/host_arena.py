@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SLAB_BYTES = 256 << 20
+# While memory is pinned the driver may keep other threads from launching, the engine's loop among them:
+# so it is pinned in small pieces, and some of it ahead.
+SLAB_BYTES = 32 << 20
+SPARE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,12 @@ class HostPages:
 
 
 class HostArena:
-    """`capacity_bytes` and one slab more, but for what is taken while no page is free.
+    """`capacity_bytes` and `spare_bytes` more, but for what is taken while no page is free.
 
-    Residency drops copies when they are over its capacity, and it learns of a copy when it is packed: the
-    slab more is for fetches under way. If those, or copies that requests wait for, want still more, further
-    slabs are made; their pages are the last to be used, and they go when all their pages are free. A slab
-    is at most a quarter of the capacity.
+    Residency drops copies when they are over its capacity, and it learns of a copy when it is packed: what is
+    spare is for fetches under way. If those, or copies that requests wait for, want still more, further
+    slabs are made; their pages are the last to be used, and they go when all their pages are free. At most a
+    quarter of the capacity is spare, and a slab is no larger.
     """
 
     def __init__(
@@ -52,13 +55,16 @@ class HostArena:
         *,
         pinned: bool = False,
         slab_bytes: int = SLAB_BYTES,
+        spare_bytes: int = SPARE_BYTES,
     ) -> None:
         self.page_elements = page_elements
         self.dtype = dtype
         self._pinned = pinned
         page_bytes = page_elements * dtype.itemsize
-        self._slab_pages = max(1, min(slab_bytes, capacity_bytes // 4) // page_bytes)
-        self._max_slabs = -(-capacity_bytes // (page_bytes * self._slab_pages)) + 1
+        self._spare_pages = max(1, min(spare_bytes, capacity_bytes // 4) // page_bytes)
+        self._slab_pages = max(1, min(slab_bytes // page_bytes, self._spare_pages))
+        num_slabs = -(-capacity_bytes // (page_bytes * self._slab_pages))
+        self._max_slabs = num_slabs + -(-self._spare_pages // self._slab_pages)
         self._lock = threading.Lock()
         self._growing = threading.Lock()
         self._slabs: dict[int, Tensor] = {}
@@ -102,15 +108,21 @@ class HostArena:
             self._shrink()
 
     def prepare(self) -> None:
-        """Makes the next slab if less than half of one is free and it may stay.
+        """Makes slabs while less than half of what is to be spare is free, and they may stay.
 
         To be called when nobody waits: the next `take` should find pages.
         """
+        while self._prepare_slab():
+            pass
+
+    def _prepare_slab(self) -> bool:
+        # One at a time, so that a `take` meanwhile waits for one at most.
         with self._growing:
             with self._lock:
-                wanted = 2 * len(self._free) < self._slab_pages and len(self._slabs) < self._max_slabs
+                wanted = 2 * len(self._free) < self._spare_pages and len(self._slabs) < self._max_slabs
             if wanted:
                 self._grow()
+            return wanted
 
     def _grow(self) -> None:
         try:

@@ -8,8 +8,14 @@ from services.inference.adapters.host_arena import HostArena
 E, PAGE_BYTES = 8, 32
 
 
-def arena(capacity_pages, slab_pages=4):
-    return HostArena(E, torch.float32, capacity_pages * PAGE_BYTES, slab_bytes=slab_pages * PAGE_BYTES)
+def arena(capacity_pages, slab_pages=4, spare_pages=None):
+    return HostArena(
+        E,
+        torch.float32,
+        capacity_pages * PAGE_BYTES,
+        slab_bytes=slab_pages * PAGE_BYTES,
+        spare_bytes=(spare_pages or slab_pages) * PAGE_BYTES,
+    )
 
 
 def test_memory_is_made_in_slabs_when_it_is_wanted_and_used_again():
@@ -31,6 +37,29 @@ def test_the_next_slab_is_prepared_before_it_is_wanted():
     host.take(2)
     host.prepare()
     assert host.num_pages == 4
+
+
+def test_half_of_what_is_to_be_spare_is_kept_ready_in_small_slabs():
+    host = arena(64, slab_pages=2, spare_pages=12)
+    host.prepare()
+    assert host.num_pages == 6
+    host.take(5)
+    host.prepare()
+    assert host.num_pages == 12
+    host.take(200)
+    host.prepare()
+    assert host.num_pages == 206, "over capacity and spare already"
+
+
+def test_the_last_to_be_spare_is_no_more_than_may_stay():
+    host = arena(64, slab_pages=2, spare_pages=12)
+    held = host.take(72)
+    host.prepare()
+    assert host.num_pages == 76
+    host.give_back(host.take(20))
+    assert host.num_pages == 76
+    host.give_back(held)
+    host.check_integrity()
 
 
 def test_no_more_is_prepared_than_the_capacity_and_one_slab():
@@ -78,6 +107,6 @@ def test_no_page_is_lent_twice_and_each_keeps_what_is_written_to_it(moves):
 
 
 def test_too_little_memory_is_told():
-    host = HostArena(E, torch.float32, 1 << 60, slab_bytes=1 << 58)
+    host = HostArena(E, torch.float32, 1 << 60, slab_bytes=1 << 58, spare_bytes=1 << 58)
     with pytest.raises(MemoryError, match="host copies"):
         host.take(1)
