@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.inference.batch import Slice
-
-Ints = NDArray[np.int64]
+from services.inference.model.tile_cuts import Ints, cut, cut_runs, exclusive_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def lay_out(slices: Sequence[Slice], page_tokens: int, tile_rows: TileRows) -> C
     starts_N = _ints([part.start for part in slices])
     adapters_N = _ints([part.adapter_index for part in slices])
     is_wanted_N = np.array([part.wants_logits for part in slices], dtype=bool)
-    first_rows_N, first_pages_N = _exclusive_sum(counts_N), _exclusive_sum(_ints(num_pages))
+    first_rows_N, first_pages_N = exclusive_sum(counts_N), exclusive_sum(_ints(num_pages))
     # What to add to a row's index to get its position in its sequence.
     positions_T = np.repeat(starts_N - first_rows_N, counts_N) + np.arange(len(token_ids))
     pages_T = pages_X[np.repeat(first_pages_N, counts_N) + positions_T // page_tokens]
@@ -68,10 +66,10 @@ def lay_out(slices: Sequence[Slice], page_tokens: int, tile_rows: TileRows) -> C
         slots_T=pages_T * page_tokens + positions_T % page_tokens,
         adapters_T=np.repeat(adapters_N, counts_N),
         query_tiles_W4=_query_tiles(first_pages_N, first_rows_N, counts_N, starts_N, tile_rows.query),
-        row_tiles_W3=_row_tiles(adapters_N, counts_N, tile_rows.lora),
+        row_tiles_W3=cut_runs(adapters_N, counts_N, tile_rows.lora),
         wanted_rows_M=(first_rows_N + counts_N - 1)[is_wanted_N],
         wanted_adapters_M=wanted_adapters_M,
-        wanted_tiles_W3=_row_tiles(wanted_adapters_M, np.ones_like(wanted_adapters_M), tile_rows.wanted),
+        wanted_tiles_W3=cut_runs(wanted_adapters_M, np.ones_like(wanted_adapters_M), tile_rows.wanted),
         pages_X=pages_X,
     )
 
@@ -89,32 +87,9 @@ def _query_tiles(
     first_pages_N: Ints, first_rows_N: Ints, counts_N: Ints, starts_N: Ints, tile_rows: int
 ) -> Ints:
     """(first page, first row, rows, first row's position) of tiles of one sequence each."""
-    owners_W, offsets_W, rows_W = _cut(counts_N, tile_rows)
+    owners_W, offsets_W, rows_W = cut(counts_N, tile_rows)
     first_rows_W, positions_W = first_rows_N[owners_W] + offsets_W, starts_N[owners_W] + offsets_W
     return np.stack((first_pages_N[owners_W], first_rows_W, rows_W, positions_W), axis=1)
-
-
-def _row_tiles(adapters_N: Ints, counts_N: Ints, tile_rows: int) -> Ints:
-    """(adapter, first row, last row + 1) of tiles of runs that have one adapter."""
-    if len(adapters_N) == 0:
-        return np.zeros((0, 3), dtype=np.int64)
-    first_N = np.flatnonzero(np.append(True, adapters_N[1:] != adapters_N[:-1]))
-    run_rows = np.add.reduceat(counts_N, first_N)
-    owners_W, offsets_W, rows_W = _cut(run_rows, tile_rows)
-    starts_W = _exclusive_sum(run_rows)[owners_W] + offsets_W
-    return np.stack((adapters_N[first_N][owners_W], starts_W, starts_W + rows_W), axis=1)
-
-
-def _cut(counts_N: Ints, size: int) -> tuple[Ints, Ints, Ints]:
-    """Each count cut into pieces of at most `size`: whose a piece is, where in it, and how large."""
-    pieces_N = -(-counts_N // size)
-    owners_W = np.repeat(np.arange(len(counts_N)), pieces_N)
-    offsets_W = (np.arange(len(owners_W)) - _exclusive_sum(pieces_N)[owners_W]) * size
-    return owners_W, offsets_W, np.minimum(size, counts_N[owners_W] - offsets_W)
-
-
-def _exclusive_sum(counts_N: Ints) -> Ints:
-    return np.cumsum(counts_N) - counts_N
 
 
 def _ints(values: Sequence[int]) -> Ints:

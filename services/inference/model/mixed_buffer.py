@@ -17,10 +17,12 @@ from kernels.prefill_attention import TILE_FIELDS as QUERY_FIELDS
 from kernels.row_tiles import NO_WORK, TILE_FIELDS, RowTiles
 from kernels.segments import BASE
 from services.inference.batch import Slice
-from services.inference.model.chunk_layout import ChunkLayout, Ints, TileRows, lay_out
+from services.inference.model.chunk_layout import ChunkLayout, TileRows, lay_out
 from services.inference.model.mixed_shape import MixedShape
-from services.inference.model.sent_fields import SentFields, WordArray
+from services.inference.model.sent_fields import SentFields
+from services.inference.model.sent_words import WordArray
 from services.inference.model.step_buffer import DECODE_TILE_ROWS, NO_SLOT
+from services.inference.model.tile_cuts import Ints
 
 _NO_TILE = (NO_WORK, 0, 0)
 Words = TypeVar("Words", Tensor, WordArray)
