@@ -35,7 +35,9 @@ class SentArrays:
         return len(self._arrays) - 1
 
     def send(self, device: torch.device) -> None:
-        """Copies all that was added; the device gets it in the stream's order."""
+        """Copies all that was added, if anything; the device gets it in the stream's order."""
+        if not self._arrays:
+            return
         starts = [0]
         for array in self._arrays:
             starts.append(starts[-1] + -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT)

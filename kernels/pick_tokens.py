@@ -16,7 +16,8 @@ from torch import Tensor
 TILE_T = 256
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# Histories have any length: none of them may be compiled for.
+@triton.jit(do_not_specialize=["num_tokens"])  # type: ignore[untyped-decorator]
 def pick_tokens_kernel(
     token_ids_ptr: tl.tensor,  # (T,)
     last_ptr: tl.tensor,  # (M,)

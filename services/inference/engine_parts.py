@@ -224,5 +224,5 @@ def _default_pool_bytes(device: str) -> int:
 def _warm_up(forward: Forward, last_tokens: LastTokens, page_tokens: int) -> None:
     # The first pass through the libraries compiles and allocates; no request should wait for that.
     one = Slice(token_ids=[0] * page_tokens, start=0, pages=[0], adapter_index=BASE, wants_logits=True)
-    row = SamplerRow(SamplingParams(temperature=0.0), one.token_ids, ())
-    launch_sampling(forward([one]), [row], last_tokens).tokens()
+    params = SamplingParams(seed=0, top_k=2, top_p=0.9, min_p=0.1, presence_penalty=0.5, logprobs=1)
+    launch_sampling(forward([one]), [SamplerRow(params, one.token_ids, ())], last_tokens).tokens()

@@ -29,7 +29,7 @@ class KvCache:
 
     def pages_short(self, sequence_id: str, num_tokens: int) -> int:
         """Pages a sequence lacks to hold `num_tokens` tokens."""
-        return max(0, self.num_pages_for(num_tokens) - len(self.pages(sequence_id)))
+        return max(0, self.num_pages_for(num_tokens) - len(self._pages.get(sequence_id, ())))
 
     def grow(self, sequence_id: str, num_tokens: int) -> bool:
         """Gives a sequence room for `num_tokens` tokens; False, and nothing changed, if pages are short."""

@@ -57,7 +57,8 @@ def launch_sampling(logits_MV: Tensor, rows: Sequence[SamplerRow], last_tokens: 
     arrays = SentArrays()
     adjustment = LogitAdjustment(rows, logits_MV.shape[1], arrays)
     draw = Draw(rows, arrays)
-    asking = arrays.add([index for index, count in enumerate(num_logprobs) if count is not None], np.int64)
+    asking = [index for index, count in enumerate(num_logprobs) if count is not None]
+    at = arrays.add(asking, np.int64) if asking else None
     arrays.send(logits_MV.device)
     adjusted_MV = adjustment.apply(logits_MV, last_tokens)
     best_M, chosen_M = adjusted_MV.max(dim=-1)
@@ -67,9 +68,9 @@ def launch_sampling(logits_MV: Tensor, rows: Sequence[SamplerRow], last_tokens: 
     draw.apply_(chosen_M, adjusted_MV, best_M)
     last_tokens.write_(chosen_M)
     results = [chosen_M.masked_fill(~usable_M, NO_TOKEN)]
-    counts = [count for count in num_logprobs if count is not None]
-    if counts:
-        results += _gather_logprobs(logits_MV, chosen_M, arrays[asking], max(counts))
+    if at is not None:
+        most = max(count for count in num_logprobs if count is not None)
+        results += _gather_logprobs(logits_MV, chosen_M, arrays[at], most)
     return Sampling(HostCopies(results, logits_MV.device), num_logprobs)
 
 

@@ -37,19 +37,15 @@ LOOK_AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens start..start+num_tokens-1 of a sequence, computed in one step."""
+    """Tokens start..start+num_tokens-1 of a sequence, computed in one step.
+
+    `is_last`: they are all that it lacks, so the step samples the next.
+    """
 
     sequence: Sequence
     start: int
     num_tokens: int
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the step computes the sequence's last token, and so samples the next.
-
-        Of the sequence as it is until the step is launched.
-        """
-        return self.start + self.num_tokens == self.sequence.num_tokens
+    is_last: bool
 
 
 @dataclass(slots=True)
@@ -137,25 +133,27 @@ class Scheduler:
     def schedule(self) -> Plan:
         """The next step. Takes pages, picks loads and evictions; the caller does the I/O before the step."""
         plan = Plan(budget=self._max_batch_tokens)
-        decodes: list[Sequence] = []
-        prefills: list[Sequence] = []
+        decodes: list[tuple[Sequence, int]] = []
+        prefills: list[tuple[Sequence, int]] = []
         for sequence in self._running:
+            num_pending = sequence.num_pending
             if not sequence.ends_in_flight:
-                (decodes if sequence.num_pending == 1 else prefills).append(sequence)
-        for sequence in (*decodes, *prefills):
-            self._continue(sequence, plan)
+                (decodes if num_pending == 1 else prefills).append((sequence, num_pending))
+        for sequence, num_pending in (*decodes, *prefills):
+            self._continue(sequence, num_pending, plan)
         self._admit(plan)
         return plan
 
-    def _continue(self, sequence: Sequence, plan: Plan) -> None:
+    def _continue(self, sequence: Sequence, num_pending: int, plan: Plan) -> None:
         if sequence not in self._running or plan.budget == 0:
             return
-        num_tokens = min(sequence.num_pending, plan.budget)
+        num_tokens = min(num_pending, plan.budget)
         if self._make_room(sequence, sequence.num_computed + num_tokens, plan):
-            self._take(sequence, num_tokens, plan)
+            self._take(sequence, num_pending, plan)
 
-    def _take(self, sequence: Sequence, num_tokens: int, plan: Plan) -> None:
-        plan.chunks.append(Chunk(sequence, sequence.num_computed, num_tokens))
+    def _take(self, sequence: Sequence, num_pending: int, plan: Plan) -> None:
+        num_tokens = min(num_pending, plan.budget)
+        plan.chunks.append(Chunk(sequence, sequence.num_computed, num_tokens, num_tokens == num_pending))
         plan.budget -= num_tokens
 
     def _make_room(self, sequence: Sequence, num_tokens: int, plan: Plan) -> bool:
@@ -282,7 +280,7 @@ class Scheduler:
         self._running.add(sequence)
         if sequence.started_s is None:
             sequence.started_s = self._clock()
-        self._take(sequence, min(sequence.num_pending, plan.budget), plan)
+        self._take(sequence, sequence.num_pending, plan)
         return True
 
     def _has_headroom(self, sequence: Sequence, plan: Plan) -> bool:
