@@ -21,9 +21,9 @@ from services.inference.request import AdapterKey
 NUM_PAGES, PAGE_ELEMENTS = 8, 1 << 20
 DELAY_CYCLES = 200_000_000
 TIMEOUT_S = 30
-# A site a layer, one page each, behind gates 0, 1 and 2.
-NUM_LAYERS = 3
-SITE_LAYERS = (0, 1, 2, NUM_LAYERS)
+# Layers that have a gate each, of four, with one site and one page each; then the head.
+LAYERS = (0, 1, 3)
+SITE_LAYERS = (*LAYERS, 4)
 SITES = tuple(LoraSite(index, f"layers.{index}", 64, 64) for index in range(len(SITE_LAYERS)))
 
 
@@ -72,7 +72,7 @@ class Rig:
         """A step that reads a page a layer, each behind its gate."""
         gates = self.gates.for_step([adapter_index])
         found = []
-        for layer, page in enumerate(pages):
+        for layer, page in zip(LAYERS, pages, strict=True):
             gates.wait(layer)
             found.append(self.pool_PE[page].clone())
         return torch.stack(found)
@@ -133,15 +133,15 @@ def test_a_step_chases_the_copy_layer_by_layer(rig):
     rig.loader.submit(rig.packed(3.0), 1, [5, 1, 2])
     gates = rig.gates.for_step([1])
     passed, found = [], []
-    for layer, page in enumerate([5, 1, 2]):
+    for layer, page in zip(LAYERS, [5, 1, 2], strict=True):
         gates.wait(layer)
         found.append(rig.pool_PE[page].clone())
         passed.append(event())
     # Launched without waiting, and each layer runs while the next is still being copied.
     assert not passed[0].query()
-    for layer in range(2):
-        passed[layer].synchronize()
-        assert not passed[layer + 1].query(), f"layer {layer} waited for the copy of the next"
+    for gate in range(2):
+        passed[gate].synchronize()
+        assert not passed[gate + 1].query(), f"layer {LAYERS[gate]} waited for the copy of the next"
     passed[2].synchronize()
     assert bool((torch.stack(found) == 3.0).all())
     rig.ended("3.0")
@@ -194,9 +194,9 @@ def test_a_captured_step_waits_for_the_load_recorded_before_its_replay(rig):
     stream = torch.cuda.Stream()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        for layer in range(3):
+        for page, layer in enumerate(LAYERS):
             rig.gates.wait(layer)
-            found_PE[layer].copy_(rig.pool_PE[layer])
+            found_PE[page].copy_(rig.pool_PE[page])
     rig.copy_delay_cycles = DELAY_CYCLES // 4
     for value in (7.0, 8.0, 9.0):
         rig.loader.submit(rig.packed(value), 1, [0, 1, 2])
@@ -212,9 +212,9 @@ def test_a_gate_that_the_next_load_moves_does_not_hold_a_replay_that_was_launche
     with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
         # The replay comes to its gates after the next load was launched.
         torch.cuda._sleep(DELAY_CYCLES)
-        for layer in range(3):
+        for page, layer in enumerate(LAYERS):
             rig.gates.wait(layer)
-            found_PE[layer].copy_(rig.pool_PE[layer])
+            found_PE[page].copy_(rig.pool_PE[page])
     rig.loader.submit(rig.packed(7.0), 1, [0, 1, 2])
     rig.ended("7.0")
     graph.replay()

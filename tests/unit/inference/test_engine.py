@@ -19,6 +19,8 @@ from tests.unit.inference.engine_world import World, adapter, token_at
 
 pytestmark = pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapped"])
 
+BROKEN = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "no copy engine")
+
 
 def _expected(request: Request) -> list[int]:
     return [token_at(request, index) for index in range(request.sampling.max_tokens)]
@@ -289,9 +291,15 @@ SUBMITS = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(SUBMITS, min_size=1, max_size=25), st.randoms(), st.integers(10, 16), st.integers(4, 32))
+@given(
+    st.lists(SUBMITS, min_size=1, max_size=25),
+    st.randoms(),
+    st.integers(10, 16),
+    st.integers(4, 32),
+    st.booleans(),
+)
 def test_any_mix_of_work_ends_whole_and_leaves_nothing(
-    overlaps, wishes, random, num_pages, max_batch_tokens
+    overlaps, wishes, random, num_pages, max_batch_tokens, breaks_loads
 ) -> None:
     world = World(
         overlaps=overlaps, num_pages=num_pages, max_batch_tokens=max_batch_tokens, host_capacity_bytes=300
@@ -304,6 +312,7 @@ def test_any_mix_of_work_ends_whole_and_leaves_nothing(
             request_id, on=on, prompt=prompt, max_tokens=max_tokens, priority=priority
         )
         for _ in range(random.randrange(3)):
+            world.io.load_failures = {f"key-{random.choice('abcdef')}": BROKEN} if breaks_loads else {}
             world.step()
             if random.random() < 0.7:
                 world.finish_io(*random.sample("abcdef", 3))
@@ -311,9 +320,12 @@ def test_any_mix_of_work_ends_whole_and_leaves_nothing(
             victim = random.choice(sorted(requests))
             world.engine.handle(Cancel(victim))
             cancelled.add(victim)
+    world.io.load_failures = {}
     world.run()
     for request_id, request in requests.items():
         ended = world.ended[request_id]
+        if breaks_loads and ended == Failed(request_id, BROKEN):
+            continue
         assert isinstance(ended, Finished), ended
         if ended.reason is FinishReason.LENGTH:
             assert world.tokens[request_id] == _expected(request)
@@ -421,14 +433,13 @@ def test_a_load_that_goes_wrong_fails_its_own_requests_before_the_step_and_a_lat
     overlaps: bool,
 ) -> None:
     world = World(overlaps=overlaps)
-    error = ServiceError(Code.INTERNAL, Reason.INTERNAL_ERROR, "no copy engine")
-    world.io.load_failures["key-a"] = error
+    world.io.load_failures["key-a"] = BROKEN
     for request_id, name in (("r1", "a"), ("r2", "a"), ("other", "b"), ("base", "")):
         world.submit(request_id, on=name)
     world.step()
     world.finish_io()
     world.step()
-    assert world.ended == {"r1": Failed("r1", error), "r2": Failed("r2", error)}
+    assert world.ended == {"r1": Failed("r1", BROKEN), "r2": Failed("r2", BROKEN)}
     assert set(world.runner.batches[-1]) == {"other", "base"}
     world.io.load_failures.clear()
     world.submit("later", on="a")
