@@ -19,6 +19,7 @@ def check_integrity(database: Database, blobs: BlobStore, staging: Staging) -> l
             assert version is not None, "read in the same transaction"
             problems += _check_version(version, blobs)
         problems += _check_creating(uow, uploads)
+        problems += _check_counts(uow)
         for sha256, size_bytes in uow.uploads.tenant_blobs():
             if not blobs.is_intact(sha256, size_bytes):
                 problems.append(f"blob {sha256} of {size_bytes} bytes is missing or changed")
@@ -78,6 +79,21 @@ def _check_version(version: AdapterVersion, blobs: BlobStore) -> list[str]:
             if not blobs.is_intact(file.sha256, file.size_bytes)
         ]
     return problems
+
+
+def _check_counts(uow: UnitOfWork) -> list[str]:
+    counted, anew = uow.tenant_counts.counted(), uow.tenant_counts.recounted()
+    nothing = (0, 0)
+    problems = [
+        f"tenants/{tenant}: (bytes, versions) are counted as {counted.get(tenant, nothing)}, and are "
+        f"{anew.get(tenant, nothing)}"
+        for tenant in sorted(counted.keys() | anew.keys())
+        if counted.get(tenant, nothing) != anew.get(tenant, nothing)
+    ]
+    return problems + [
+        f"tenants/{tenant}: its versions that refer to {sha256} are miscounted"
+        for tenant, sha256 in uow.tenant_counts.wrong_files()
+    ]
 
 
 def _check_creating(uow: UnitOfWork, uploads: list[Upload]) -> list[str]:

@@ -38,6 +38,7 @@ class Deletions:
         already, ADAPTER_NOT_FOUND, VERSION_NOT_FOUND.
         """
         with self._database.write(actor) as uow:
+            uow.tenants.lock(name.tenant)
             adapter = lock_adapter(uow, name)
             version = find_version(uow, adapter, number)
             if version.state is VersionState.DELETED:
@@ -46,6 +47,7 @@ class Deletions:
             if users:
                 raise _in_use(version, users)
             upload_ids = _end_uploads(uow, adapter, number)
+            uow.tenant_counts.drop(name.tenant, adapter.id, number)
             uow.versions.delete(adapter.id, number, uow.now())
             uow.audit.add(name.tenant, version.name, f"{version.state} to {VersionState.DELETED}")
             uow.changes.add(ChangeKind.VERSION_DELETED, name.tenant, version.name)
@@ -60,6 +62,7 @@ class Deletions:
         A non-empty `etag` must be the current one, else STALE_ETAG. Raises ADAPTER_NOT_FOUND.
         """
         with self._database.write(actor) as uow:
+            uow.tenants.lock(name.tenant)
             adapter = lock_adapter(uow, name)
             if etag and etag != adapter.etag:
                 raise stale_etag(etag, adapter)
@@ -69,6 +72,7 @@ class Deletions:
             upload_ids = _end_uploads(uow, adapter)
             # Made again, the adapter is another one: a request of the old one must not find what is gone.
             uow.uploads.forget_requests(adapter.id)
+            uow.tenant_counts.drop(name.tenant, adapter.id, None)
             num_versions = uow.versions.delete(adapter.id, None, uow.now())
             if not uow.adapters.delete(adapter, now):
                 raise stale_etag(etag, adapter)

@@ -24,7 +24,7 @@ def check_version_quotas(uow: UnitOfWork, tenant: str, files: Sequence[VersionFi
     quotas = uow.tenants.lock(tenant).quotas
     if quotas.max_bytes:
         more = {file.sha256: file.size_bytes for file in files}
-        _check(tenant, "max_bytes", uow.tenants.bytes_with(tenant, more), quotas.max_bytes)
+        _check(tenant, "max_bytes", uow.tenant_counts.bytes_with(tenant, more), quotas.max_bytes)
     if quotas.max_versions or quotas.max_open_uploads:
         usage = uow.tenants.usage(tenant)
         _check(tenant, "max_versions", usage.versions + 1, quotas.max_versions)

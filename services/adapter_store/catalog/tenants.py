@@ -13,7 +13,7 @@ from services.adapter_store.domain.tenant import (
     check_quotas,
     check_trusted_keys,
 )
-from services.adapter_store.metadata import Conflict, Database
+from services.adapter_store.metadata import Database
 from services.common.errors import Code, Reason, ServiceError, invalid_field
 
 # What a tenant's own ADMIN may change, and what operators may.
@@ -53,8 +53,7 @@ class Tenants:
                 raise _stale(etag, current)
             updated = replace(current, **checked)
             if updated != current:
-                if not uow.tenants.save(updated):
-                    raise Conflict()  # a tenant's first row cannot be locked: another one was faster
+                uow.tenants.save(updated)
                 uow.audit.add(name, str(current), _detail(current, updated))
                 uow.changes.add(ChangeKind.TENANT_UPDATED, name, str(current))
             view = TenantView(uow.tenants.get(name), uow.tenants.usage(name))

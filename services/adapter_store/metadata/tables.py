@@ -135,6 +135,18 @@ tenant_blobs = Table(
     Column("size_bytes", BigInteger, nullable=False),
 )
 
+# How many of a tenant's versions that count against its quotas refer to each file.
+tenant_files = Table(
+    "tenant_files",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("num_versions", BigInteger, nullable=False),
+    # Those that no version refers to any more, in the transaction that makes them so.
+    Index(None, "tenant", "num_versions"),
+)
+
 # What the store knows of each blob. DELETING: garbage collection is removing it; who needs the bytes waits
 # until the row is gone and stores them again.
 blobs = Table(
@@ -246,7 +258,8 @@ lease_keys = Table(
     Index(None, "key"),
 )
 
-# Quotas: 0 is no limit. A tenant without a row has the defaults.
+# Quotas: 0 is no limit. A tenant without a row has the defaults. `held_` are what its versions hold, counted
+# in the transactions that make and end them.
 tenants = Table(
     "tenants",
     metadata,
@@ -260,6 +273,8 @@ tenants = Table(
     Column("max_resident_bytes", BigInteger, nullable=False),
     Column("require_signatures", Boolean, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("held_bytes", BigInteger, nullable=False),
+    Column("held_versions", BigInteger, nullable=False),
 )
 
 trusted_keys = Table(

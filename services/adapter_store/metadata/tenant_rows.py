@@ -8,24 +8,27 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from services.adapter_store.domain.tenant import Quotas, Tenant, TenantUsage, TrustedKey
 from services.adapter_store.domain.upload import UploadState
-from services.adapter_store.domain.version import VersionState
 from services.adapter_store.metadata.insertion import insert_if_absent
 from services.adapter_store.metadata.tables import (
     adapters,
     tenants,
     trusted_keys,
     uploads,
-    version_files,
-    versions,
 )
+from services.adapter_store.metadata.tenant_count_rows import TenantCountRows
 
-# What a version takes counts until it failed or was deleted.
-_COUNTED = (VersionState.CREATING.value, VersionState.ACTIVE.value, VersionState.DISABLED.value)
 _QUOTAS = tuple(field.name for field in fields(Quotas))
+_DEFAULTS = {
+    **asdict(Quotas()),
+    "require_signatures": False,
+    "revision": 0,
+    "held_bytes": 0,
+    "held_versions": 0,
+}
 
 
 class TenantRows:
-    """Tenants by name; one without a row has the defaults."""
+    """Tenants by name; one without a row has the defaults and nothing."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -35,18 +38,21 @@ class TenantRows:
         return self._read(select(tenants).where(tenants.c.tenant == name), name)
 
     def lock(self, name: str) -> Tenant:
-        """The tenant, whom no other transaction can lock or change before this one ends."""
-        return self._read(select(tenants).where(tenants.c.tenant == name).with_for_update(), name)
+        """The tenant, whom no other transaction can lock or change before this one ends. Makes its row."""
+        query = select(tenants).where(tenants.c.tenant == name).with_for_update()
+        if self._connection.execute(query).first() is None:
+            insert_if_absent(self._connection, tenants, {"tenant": name, **_DEFAULTS})
+        return self._read(query, name)
 
-    def save(self, tenant: Tenant) -> bool:
-        """Writes `tenant` if the row still has its revision; says whether it did."""
+    def save(self, tenant: Tenant) -> None:
+        """Writes `tenant`, which this transaction has locked."""
         values = {
             **asdict(tenant.quotas),
             "require_signatures": tenant.require_signatures,
             "revision": tenant.revision + 1,
         }
-        if not self._write(tenant, values):
-            return False
+        query = update(tenants).where(tenants.c.tenant == tenant.name, tenants.c.revision == tenant.revision)
+        assert self._connection.execute(query.values(values)).rowcount == 1, f"{tenant} is not locked"
         self._connection.execute(delete(trusted_keys).where(trusted_keys.c.tenant == tenant.name))
         if tenant.trusted_keys:
             self._connection.execute(
@@ -60,22 +66,11 @@ class TenantRows:
                     for key in tenant.trusted_keys
                 ],
             )
-        return True
-
-    def _write(self, tenant: Tenant, values: dict[str, Any]) -> bool:
-        if tenant.revision:
-            where = (tenants.c.tenant == tenant.name, tenants.c.revision == tenant.revision)
-            return self._connection.execute(update(tenants).where(*where).values(**values)).rowcount == 1
-        return insert_if_absent(self._connection, tenants, {"tenant": tenant.name, **values})
 
     def usage(self, name: str) -> TenantUsage:
         """What the tenant has now."""
         of_tenant = adapters.c.tenant == name
-        in_use = (
-            select(func.count())
-            .select_from(versions.join(adapters))
-            .where(of_tenant, versions.c.state.in_(_COUNTED))
-        )
+        num_bytes, num_versions = TenantCountRows(self._connection).of(name)
         open_uploads = (
             select(func.count())
             .select_from(uploads.join(adapters))
@@ -83,30 +78,11 @@ class TenantRows:
         )
         live = select(func.count()).where(of_tenant, adapters.c.delete_time_us.is_(None))
         return TenantUsage(
-            bytes=self.bytes_with(name, {}),
+            bytes=num_bytes,
             adapters=self._count(live),
-            versions=self._count(in_use),
+            versions=num_versions,
             open_uploads=self._count(open_uploads),
         )
-
-    def bytes_with(self, name: str, more: dict[str, int]) -> int:
-        """The tenant's bytes if it had the blobs of `more` (sha256 to size) as well; each counts once."""
-        files = (
-            select(version_files.c.sha256, func.max(version_files.c.size_bytes).label("size_bytes"))
-            .join(
-                versions,
-                (versions.c.adapter_id == version_files.c.adapter_id)
-                & (versions.c.version == version_files.c.version),
-            )
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.tenant == name, versions.c.state.in_(_COUNTED))
-            .group_by(version_files.c.sha256)
-            .subquery()
-        )
-        held = self._count(select(func.coalesce(func.sum(files.c.size_bytes), 0)))
-        known = select(files.c.sha256).where(files.c.sha256.in_(more))
-        already = {row.sha256 for row in self._connection.execute(known)} if more else set()
-        return held + sum(size for sha256, size in more.items() if sha256 not in already)
 
     def _count(self, query: Select[Any]) -> int:
         return int(self._connection.execute(query).scalar_one())

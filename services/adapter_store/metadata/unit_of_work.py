@@ -15,6 +15,7 @@ from services.adapter_store.metadata.change_rows import ChangeRows
 from services.adapter_store.metadata.database_clock import database_time
 from services.adapter_store.metadata.lease_rows import LeaseRows
 from services.adapter_store.metadata.staged_file_rows import StagedFileRows
+from services.adapter_store.metadata.tenant_count_rows import TenantCountRows
 from services.adapter_store.metadata.tenant_rows import TenantRows
 from services.adapter_store.metadata.token_rows import TokenRows
 from services.adapter_store.metadata.upload_rows import UploadRows
@@ -52,6 +53,7 @@ class UnitOfWork:
         self.blobs = BlobRows(connection)
         self.leases = LeaseRows(connection)
         self.tenants = TenantRows(connection)
+        self.tenant_counts = TenantCountRows(connection)
         self.tokens = TokenRows(connection)
         self.audit = AuditRows(connection, actor)
         self.changes = ChangeRows(connection)

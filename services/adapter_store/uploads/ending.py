@@ -16,6 +16,7 @@ def give_up(database: Database, staging: Staging, upload_id: str, why: str, acto
     """
     with database.write(actor) as uow:
         upload = find_upload(uow, upload_id, UploadState.OPEN, UploadState.REFUSED, UploadState.ABORTED)
+        uow.tenants.lock(upload.adapter.tenant)
         if uow.uploads.close(upload_id, UploadState.ABORTED):
             settle_version(uow, upload, VersionState.FAILED, why)
             uow.commit()
@@ -30,7 +31,12 @@ def settle_version(
     weights: WeightsSummary | None = None,
     base_model_digest: str = "",
 ) -> None:
-    """What an upload that this transaction has closed leaves of its version: ACTIVE or FAILED."""
+    """What an upload that this transaction has closed leaves of its version: ACTIVE or FAILED.
+
+    The tenant was locked before the upload was closed: whoever needs both does it in this order.
+    """
+    if state is VersionState.FAILED:
+        uow.tenant_counts.drop(upload.adapter.tenant, upload.adapter_id, upload.version)
     moved = uow.versions.move_state(
         upload.adapter_id,
         upload.version,

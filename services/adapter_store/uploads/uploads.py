@@ -178,6 +178,7 @@ class Uploads:
             refusal = Refusal(error.code.value, error.reason.value, error.message, error.field)
         ended = UploadState.FINISHED if refusal is None else UploadState.REFUSED
         with self._database.write(actor) as uow:
+            uow.tenants.lock(upload.adapter.tenant)
             # Whoever else finished or aborted meanwhile has closed it: theirs stands.
             if uow.uploads.close(upload.id, ended, refusal):
                 if refusal is None:
@@ -234,6 +235,7 @@ class Uploads:
             request.signature,
             now,
         )
+        uow.tenant_counts.add(request.name.tenant, request.files)
         uow.uploads.insert(
             upload_id, adapter.id, version, request.request_id or None, request.fingerprint, now
         )

@@ -3,13 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import update
 
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.tenant import Quotas, TrustedKey
 from services.adapter_store.domain.version import Lineage
 from services.adapter_store.metadata import repeated
+from services.adapter_store.metadata.tables import tenant_files
 from services.common.errors import ServiceError
-from tests.adapter_files import BASE_MODEL, adapter_files, declared
+from tests.adapter_files import BASE_MODEL, WEIGHTS, adapter_files, declared, layer, lora
 from tests.unit.adapter_store.conftest import NAME, publish
 
 KEY = TrustedKey("ci", b"k" * 32)
@@ -73,6 +75,81 @@ def test_usage_counts_shared_bytes_once(store):
     usage = store.tenants.get("acme").usage
     assert (usage.adapters, usage.versions, usage.open_uploads) == (1, 2, 0)
     assert usage.bytes == sum(len(data) for data in files.values())
+
+
+def test_usage_follows_versions_as_they_come_and_go(store):
+    def held():
+        usage = store.tenants.get("acme").usage
+        assert store.check_integrity() == []
+        return usage.bytes, usage.versions
+
+    one, two = (adapter_files(lora(layer(0, "self_attn.q_proj"), seed=seed)) for seed in (1, 2))
+    size, new = sum(map(len, one.values())), len(two[WEIGHTS])
+    other = AdapterName("acme", "other")
+    store.adapters.create(other, BASE_MODEL.name, "", "", {})
+    assert held() == (0, 0)
+    publish(store, one)
+    publish(store, one, other)
+    assert held() == (size, 2)
+    upload, _ = store.uploads.start(NAME, declared(two), {}, Lineage(), "")
+    assert held() == (size + new, 3), "what is to come counts at once"
+    store.uploads.abort(upload.id)
+    assert held() == (size, 2)
+    store.deletions.delete_version(NAME, 2)
+    assert held() == (size, 2), "one that failed counts no less when it is deleted"
+    publish(store, two)
+    store.versions.disable(NAME, 3)
+    assert held() == (size + new, 3)
+    store.deletions.delete_version(NAME, 1)
+    assert held() == (size + new, 2), "the other adapter has these bytes still"
+    store.deletions.delete_adapter(NAME, "")
+    assert held() == (size, 1)
+    store.deletions.delete_adapter(other, "")
+    assert held() == (0, 0)
+
+
+def test_a_version_that_is_refused_or_deleted_on_its_way_counts_no_more(store):
+    broken = adapter_files() | {"adapter_config.json": b"{}"}
+    with pytest.raises(ServiceError):
+        publish(store, broken)
+    upload, _ = start(store)
+    store.deletions.delete_version(NAME, upload.version)
+    usage = store.tenants.get("acme").usage
+    assert (usage.bytes, usage.versions, usage.open_uploads) == (0, 0, 0)
+
+
+def test_quotas_go_by_what_was_counted_and_check_says_if_that_is_wrong(store):
+    publish(store)
+    limit(store, max_bytes=1 << 30)
+
+    def miscount(more):
+        with store._database.write() as uow:
+            uow.tenant_counts._move("acme", more, 0)
+            uow.commit()
+
+    miscount(1 << 30)
+    assert refused(store.uploads.start, NAME, declared(adapter_files()), {}, Lineage(), "").reason == (
+        "QUOTA_EXCEEDED"
+    )
+    [problem] = store.check_integrity()
+    assert "tenants/acme: (bytes, versions) are counted as" in problem
+    miscount(-(1 << 30))
+
+
+def test_check_counts_the_versions_of_each_file(store):
+    file = publish(store).files[0]
+
+    def recount(num_versions):
+        with store._database.write() as uow:
+            where = tenant_files.c.sha256 == file.sha256
+            uow._connection.execute(update(tenant_files).where(where).values(num_versions=num_versions))
+            uow.commit()
+
+    recount(7)
+    assert store.check_integrity() == [
+        f"tenants/acme: its versions that refer to {file.sha256} are miscounted"
+    ]
+    recount(1)
 
 
 @pytest.mark.parametrize("quota", ["max_versions", "max_open_uploads"])

@@ -78,6 +78,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "sha256", name=op.f("pk_tenant_blobs")),
     )
     op.create_table(
+        "tenant_files",
+        sa.Column("tenant", sa.String(length=63), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("num_versions", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "sha256", name=op.f("pk_tenant_files")),
+    )
+    op.create_index(
+        op.f("ix_tenant_files_tenant_num_versions"), "tenant_files", ["tenant", "num_versions"], unique=False
+    )
+    op.create_table(
         "tenants",
         sa.Column(
             "tenant",
@@ -93,6 +104,8 @@ def upgrade() -> None:
         sa.Column("max_resident_bytes", sa.BigInteger(), nullable=False),
         sa.Column("require_signatures", sa.Boolean(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("held_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("held_versions", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", name=op.f("pk_tenants")),
     )
     op.create_table(
@@ -307,6 +320,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_tokens_tenant_id"), table_name="tokens")
     op.drop_table("tokens")
     op.drop_table("tenants")
+    op.drop_index(op.f("ix_tenant_files_tenant_num_versions"), table_name="tenant_files")
+    op.drop_table("tenant_files")
     op.drop_table("tenant_blobs")
     op.drop_index(op.f("ix_leases_expire_time_us"), table_name="leases")
     op.drop_table("leases")
