@@ -6,7 +6,7 @@ from torch import Tensor
 from services.inference.layer_gates import LoadGates
 from services.inference.model.decode_graph import DecodeGraphs
 from services.inference.model.decoder import Decoder
-from services.inference.model.graph_capture import GraphCapture
+from services.inference.model.graph_capture import CudaCapture
 from services.inference.model.last_tokens import LastTokens
 from services.inference.model.mixed_graph import MixedGraphs
 from services.inference.model.step_limits import StepLimits
@@ -19,14 +19,14 @@ LIMITS = StepLimits(MAX_TOKENS, MAX_ROWS, MAX_CONTEXT_TOKENS, PAGE_TOKENS)
 
 def make_decode_graphs(decoder: Decoder, last_tokens: LastTokens) -> DecodeGraphs:
     """Of steps of up to MAX_ROWS rows."""
-    return DecodeGraphs(decoder, last_tokens, GraphCapture(), _logits(decoder), LIMITS)
+    return DecodeGraphs(decoder, last_tokens, CudaCapture(), _logits(decoder), LIMITS)
 
 
 def make_both_graphs(
     decoder: Decoder, last_tokens: LastTokens, gates: LoadGates
 ) -> tuple[MixedGraphs, DecodeGraphs]:
     """In one memory pool, as an engine has them."""
-    capture, logits_MV = GraphCapture(), _logits(decoder)
+    capture, logits_MV = CudaCapture(), _logits(decoder)
     mixed = MixedGraphs(decoder, gates, last_tokens, capture, logits_MV, LIMITS)
     return mixed, DecodeGraphs(decoder, last_tokens, capture, logits_MV, LIMITS)
 

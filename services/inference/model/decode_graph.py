@@ -18,7 +18,7 @@ from kernels.segments import make_segments
 from kernels.sgmv_triton import TritonSgmv
 from services.inference.batch import Slice
 from services.inference.model.decoder import Decoder
-from services.inference.model.graph_capture import GraphCapture
+from services.inference.model.graph_capture import Capture, Graph
 from services.inference.model.last_tokens import LastTokens
 from services.inference.model.rank_capacities import NO_LORA, RankCapacities
 from services.inference.model.step_buffer import StepBuffer
@@ -87,7 +87,7 @@ class DecodeGraphs:
         self,
         decoder: Decoder,
         last_tokens: LastTokens,
-        capture: GraphCapture,
+        capture: Capture,
         logits_BV: Tensor,
         limits: StepLimits,
     ) -> None:
@@ -118,7 +118,7 @@ class DecodeGraphs:
         self._graphs[num_rows, self._capacities.least(slices)].replay()
         return self._step.logits(len(slices))
 
-    def _capture_all(self, capture: GraphCapture) -> dict[tuple[int, int], torch.cuda.CUDAGraph]:
+    def _capture_all(self, capture: Capture) -> dict[tuple[int, int], Graph]:
         started_s = time.monotonic()
         self._buffer.fill((), self._sizes[-1])
         graphs = {
@@ -126,6 +126,6 @@ class DecodeGraphs:
             for size in reversed(self._sizes)
             for capacity in reversed(self._capacities.all)
         }
-        torch.cuda.synchronize()
+        capture.synchronize()
         log.info("%d decode graphs captured in %.1f s", len(graphs), time.monotonic() - started_s)
         return graphs

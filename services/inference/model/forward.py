@@ -93,10 +93,10 @@ def make_forward(decoder: Decoder, gates: LoadGates, last_tokens: LastTokens, li
     eager = EagerForward(decoder, gates, last_tokens, limits.page_tokens, device)
     if device.type == "cuda":
         from services.inference.model.decode_graph import DecodeGraphs
-        from services.inference.model.graph_capture import GraphCapture
+        from services.inference.model.graph_capture import CudaCapture
         from services.inference.model.mixed_graph import MixedGraphs
 
-        capture = GraphCapture()
+        capture = CudaCapture()
         shape = (limits.max_sequences, decoder.vocab_size)
         logits_MV = torch.empty(shape, dtype=torch.float32, device=device)
         # The larger first: the smaller then fit in their memory.

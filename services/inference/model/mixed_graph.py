@@ -19,7 +19,7 @@ from kernels.sgmv_triton import TritonSgmv
 from services.inference.batch import Slice
 from services.inference.layer_gates import OPEN_GATES, LayerGates, LoadGates
 from services.inference.model.decoder import Decoder
-from services.inference.model.graph_capture import GraphCapture
+from services.inference.model.graph_capture import Capture, Graph
 from services.inference.model.last_tokens import LastTokens
 from services.inference.model.mixed_buffer import MixedBuffer
 from services.inference.model.mixed_shape import MixedShape, mixed_shape, token_sizes
@@ -90,7 +90,7 @@ class MixedGraphs:
         decoder: Decoder,
         gates: LoadGates,
         last_tokens: LastTokens,
-        capture: GraphCapture,
+        capture: Capture,
         logits_MV: Tensor,
         limits: StepLimits,
     ) -> None:
@@ -126,7 +126,7 @@ class MixedGraphs:
         self._graphs[shape.num_tokens, capacity, waits].replay()
         return self._logits_MV[: sum([part.wants_logits for part in slices])]
 
-    def _capture_all(self, capture: GraphCapture) -> dict[tuple[int, int, bool], torch.cuda.CUDAGraph]:
+    def _capture_all(self, capture: Capture) -> dict[tuple[int, int, bool], Graph]:
         started_s = time.monotonic()
         graphs = {}
         self._buffer.fill((), self._shapes[-1])
@@ -135,7 +135,7 @@ class MixedGraphs:
                 gates = self._gates if waits else OPEN_GATES
                 launch = partial(self._step.launch, shape, capacity, gates)
                 graphs[shape.num_tokens, capacity, waits] = capture.capture(launch)
-        torch.cuda.synchronize()
+        capture.synchronize()
         log.info("%d graphs of mixed steps captured in %.1f s", len(graphs), time.monotonic() - started_s)
         return graphs
 
