@@ -228,7 +228,7 @@ class Scheduler:
             adapter = sequence.request.adapter
             if adapter is None or self._residency.state(adapter) is not ResidencyState.HOST:
                 continue
-            io = self._residency.try_load_ahead(adapter, len(self._running) + promised_pages)
+            io = self._residency.try_load(adapter, len(self._running) + promised_pages)
             if io is None and not self._waits_for_tenant(sequence):
                 return
             plan.io += io or []

@@ -140,10 +140,12 @@ class DeviceRoom:
         self.num_loading += 1
         self.tenants.add(entry, use)
 
-    def loaded(self, entry: Entry) -> None:
-        """Makes a LOADING `entry` DEVICE: nobody writes its pages any more."""
+    def loaded(self, entry: Entry) -> bool:
+        """Makes a LOADING `entry` DEVICE: nobody writes its pages any more. False if the load had failed."""
+        is_good = entry.load_error is None
         entry.state, entry.load_error = ResidencyState.DEVICE, None
         self.num_loading -= 1
+        return is_good
 
     def vacate(self, entry: Entry, state: ResidencyState) -> int:
         """Takes pages and row from a DEVICE `entry`, makes it `state`, returns the row."""

@@ -3,8 +3,7 @@
     REMOTE -> FETCHING -> HOST -> LOADING -> DEVICE
 
 LOADING is as good as DEVICE for requests: the load is in the I/O that is executed before the next step, and
-the device orders the step behind the copies. But until the copies have ended, pages and host copy stay where
-they are: nothing evicts, unloads or drops what is LOADING.
+the device orders the step behind the copies. Until these have ended, nothing evicts, unloads or drops it.
 
 Bytes that several tenants have are one adapter, fetched and held once; each tenant has a use of its own of
 it, and sees, pins, unloads and is counted for that use alone.
@@ -155,26 +154,22 @@ class Residency:
 
     # ---- room in the pool
 
-    def try_load(self, adapter: ResolvedAdapter) -> list[Io] | None:
+    def try_load(self, adapter: ResolvedAdapter, spare_pages: int | None = None) -> list[Io] | None:
         """HOST -> LOADING, evicting idle adapters if need be; None if there is no room now.
 
         Requests may start at once: the I/O is to be executed before their step. What other tenants have in
         the pool is there for this one too. None as well if there never is room, by pins or a quota:
-        `error(adapter)` says so.
+        `error(adapter)` says so. With `spare_pages`, ahead of a request's turn: so many stay within reach of
+        those before it.
         """
         entry, use = self._entries.known(adapter)
-        return self._take_io() if self._place(entry, use) else None
+        return self._take_io() if self._place(entry, use, spare_pages) else None
 
     def waits_for_tenant(self, adapter: ResolvedAdapter) -> bool:
         """Whether the tenant's quota alone keeps `adapter` out, until another of the tenant's is idle."""
         if not self.tenants.has_quota(adapter.tenant) or self.state(adapter) is not HOST:
             return False
         return self._device.waits_for_tenant(self._entries[adapter.key], adapter.tenant)
-
-    def try_load_ahead(self, adapter: ResolvedAdapter, spare_pages: int) -> list[Io] | None:
-        """The same ahead of a request's turn: `spare_pages` stay within reach of those before it."""
-        entry, use = self._entries.known(adapter)
-        return self._take_io() if self._place(entry, use, spare_pages) else None
 
     def evict_idle(self, num_pages: int, keep: Collection[AdapterKey] = ()) -> list[Io]:
         """Evicts idle adapters until `num_pages` pages are free; none if that cannot be reached.
@@ -232,9 +227,7 @@ class Residency:
         """LOADING -> DEVICE, or -> HOST if the load had failed: no copy of it is under way."""
         entry = self._entries[key]
         assert entry.state is LOADING, f"{key} is {entry.state}"
-        failed = entry.load_error is not None
-        self._device.loaded(entry)
-        if failed:
+        if not self._device.loaded(entry):
             self._vacate(entry)
         for use in entry.uses.values():
             if use.is_in_pool:
@@ -334,7 +327,7 @@ class Residency:
     # ---- moves of bytes
 
     def _place(self, entry: Entry, use: TenantUse, spare_pages: int | None = None) -> bool:
-        if entry.state_for(use) is not HOST or use.error is not None or entry.load_error is not None:
+        if entry.state_for(use) is not HOST or use.error or entry.load_error:
             return False
         way_in = self._device.way_in(entry, use, spare_pages)
         if isinstance(way_in, ServiceError):

@@ -399,11 +399,11 @@ def test_a_load_ahead_evicts_the_idle_but_nobody_who_is_waited_for():
     rig.to_device("b", "r-b")
     rig.to_host("c", "r-c")
     rig.to_host("d", "r-d")
-    assert rig.residency.try_load_ahead(adapter("c"), spare_pages=0) is not None
+    assert rig.residency.try_load(adapter("c"), spare_pages=0) is not None
     assert (rig.state("a"), rig.state("b"), rig.state("c")) == (DEVICE, DEVICE, LOADING)
-    assert rig.residency.try_load_ahead(adapter("d"), spare_pages=1) is None
-    assert rig.residency.try_load_ahead(adapter("d"), spare_pages=0) is not None
+    assert rig.residency.try_load(adapter("d"), spare_pages=1) is None
+    assert rig.residency.try_load(adapter("d"), spare_pages=0) is not None
     assert (rig.state("a"), rig.state("b"), rig.state("d")) == (HOST, DEVICE, LOADING)
     rig.to_host("e", "r-e")
-    assert rig.residency.try_load_ahead(adapter("e"), spare_pages=0) is None
+    assert rig.residency.try_load(adapter("e"), spare_pages=0) is None
     assert rig.residency.try_load(adapter("e")) is not None

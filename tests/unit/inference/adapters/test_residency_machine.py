@@ -126,7 +126,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             return
         resident = {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
         wanted = resident & {each.key for each in self.waiting.values()}
-        self.do(self.residency.try_load_ahead(ahead, spare_pages))
+        self.do(self.residency.try_load(ahead, spare_pages))
         assert wanted <= {i.key for i in self.residency.info() if i.residency is ResidencyState.DEVICE}
 
     def leave(self, request_id: str) -> None:
