@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    and_,
+    bindparam,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from services.adapter_store.domain.adapter import Adapter
 from services.adapter_store.domain.alias import Alias
@@ -29,6 +42,43 @@ _SELECT = select(adapters, _LATEST).where(_LIVING)
 
 
 @dataclass(frozen=True, slots=True)
+class _Queries:
+    """What reads some adapters: their rows, and those of their aliases."""
+
+    adapters: Select[Any]
+    aliases: Select[Any]
+
+
+def _queries(query: Select[Any]) -> _Queries:
+    # Not a list of ids: the same words each time are parsed and planned once.
+    ids = query.with_only_columns(adapters.c.id)
+    of_them = select(aliases).where(aliases.c.adapter_id.in_(ids))
+    return _Queries(query, of_them.order_by(aliases.c.adapter_id, aliases.c.alias))
+
+
+def _page(*, of_tenant: bool, after: bool) -> _Queries:
+    query = _SELECT.order_by(adapters.c.tenant, adapters.c.adapter).limit(bindparam("most", type_=Integer))
+    if of_tenant:
+        query = query.where(adapters.c.tenant == bindparam("of_tenant"))
+    if after:
+        last = tuple_(bindparam("after_tenant", type_=String), bindparam("after_adapter", type_=String))
+        query = query.where(tuple_(adapters.c.tenant, adapters.c.adapter) > last)
+    return _queries(query)
+
+
+# Made once: to make such a query takes longer than PostgreSQL takes to answer it.
+_ONE = _queries(
+    _SELECT.where(adapters.c.tenant == bindparam("of_tenant"), adapters.c.adapter == bindparam("of_adapter"))
+)
+# By whether they are of one tenant, and whether they go on after an adapter.
+_PAGES = {
+    (of_tenant, after): _page(of_tenant=of_tenant, after=after)
+    for of_tenant in (False, True)
+    for after in (False, True)
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Pointers:
     """What names of one adapter point at: one alias, if there is one of the name, and the latest version."""
 
@@ -45,7 +95,7 @@ class AdapterRows:
 
     def get(self, name: AdapterName) -> Adapter | None:
         """The adapter of this name."""
-        found = self._read(_SELECT.where(_named(name)))
+        found = self._read(_ONE, {"of_tenant": name.tenant, "of_adapter": name.adapter})
         return found[0] if found else None
 
     def pointers(self, name: AdapterName, alias: str) -> Pointers | None:
@@ -68,12 +118,12 @@ class AdapterRows:
 
     def page(self, tenant: str | None, after: tuple[str, str] | None, limit: int) -> Sequence[Adapter]:
         """Up to `limit` adapters by tenant and name, of one tenant or of all."""
-        query = _SELECT.order_by(adapters.c.tenant, adapters.c.adapter).limit(limit)
+        values: dict[str, Any] = {"most": limit}
         if tenant is not None:
-            query = query.where(adapters.c.tenant == tenant)
+            values["of_tenant"] = tenant
         if after is not None:
-            query = query.where(tuple_(adapters.c.tenant, adapters.c.adapter) > tuple_(*after))
-        return self._read(query)
+            values["after_tenant"], values["after_adapter"] = after
+        return self._read(_PAGES[tenant is not None, after is not None], values)
 
     def insert(
         self,
@@ -135,17 +185,10 @@ class AdapterRows:
         query = select(adapters.c.id, adapters.c.last_version)
         return {row.id: row.last_version for row in self._connection.execute(query)}
 
-    def _read(self, query: Select[Any]) -> list[Adapter]:
-        rows = self._connection.execute(query).all()
-        # Not a list of ids: the same words each time are parsed and planned once.
-        ids = query.with_only_columns(adapters.c.id)
-        alias_query = (
-            select(aliases)
-            .where(aliases.c.adapter_id.in_(ids))
-            .order_by(aliases.c.adapter_id, aliases.c.alias)
-        )
+    def _read(self, queries: _Queries, values: dict[str, Any]) -> list[Adapter]:
+        rows = self._connection.execute(queries.adapters, values).all()
         aliases_of: dict[int, list[Alias]] = {}
-        for row in self._connection.execute(alias_query):
+        for row in self._connection.execute(queries.aliases, values).all():
             aliases_of.setdefault(row.adapter_id, []).append(alias_of(row))
         return [_adapter(row, aliases_of.get(row.id, [])) for row in rows]
 

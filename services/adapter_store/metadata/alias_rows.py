@@ -131,6 +131,8 @@ def _move(row: Row[Any]) -> AliasMove:
 
 
 def _aim(version: int, targets: list[list[int]] | None, shadow: list[Any] | None) -> Aim:
+    if targets is None and shadow is None:
+        return Aim(version)
     return Aim(
         version,
         tuple(TrafficTarget(*target) for target in targets or ()),
