@@ -7,6 +7,7 @@ penalties; then, for rows with a temperature, temperature, min_p, top_k, top_p a
 Legend: M rows, V vocabulary, X rows that ask for log-probabilities. Must not know models, batches or streams.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,9 +63,9 @@ def launch_sampling(logits_MV: Tensor, rows: Sequence[SamplerRow], last_tokens: 
     arrays.send(logits_MV.device)
     adjusted_MV = adjustment.apply(logits_MV, last_tokens)
     best_M, chosen_M = adjusted_MV.max(dim=-1)
-    usable_M = torch.isfinite(best_M)
+    usable_M = best_M.abs() < math.inf
     if adjusted_MV is not logits_MV:
-        usable_M &= torch.isfinite(logits_MV.amax(dim=-1))
+        usable_M &= logits_MV.amax(dim=-1).abs() < math.inf
     draw.apply_(chosen_M, adjusted_MV, best_M)
     last_tokens.write_(chosen_M)
     results = [chosen_M.masked_fill(~usable_M, NO_TOKEN)]
