@@ -43,7 +43,12 @@ def main(argv: Sequence[str], prog: str) -> int:
     )
     _set_up_logging(settings.log_level)
     try:
-        with open_store(settings, settings.max_upload_bytes, settings.import_places()) as store:
+        with open_store(
+            settings,
+            settings.max_upload_bytes,
+            settings.import_places(),
+            settings.import_scratch_bytes,
+        ) as store:
             store.uploads.recover()
             asyncio.run(_serve(store, settings))
     except OSError as error:

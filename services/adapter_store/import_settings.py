@@ -9,6 +9,7 @@ from services.adapter_store.blobs.s3_place import parse_endpoint
 from services.adapter_store.imports.hub_source import Hub
 from services.adapter_store.imports.opening import ImportPlaces
 from services.adapter_store.imports.s3_source import BUCKET_NAME, S3
+from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES
 from services.common.settings import s3_credentials, setting
 
 
@@ -37,8 +38,14 @@ class ImportSettings:
         "", help="token for the hub: publishers may import what it may read", variable="HF_TOKEN"
     )
 
+    import_scratch_bytes: int = setting(
+        DEFAULT_MAX_BYTES, help="most bytes that each tenant's imports may hold below --data-dir meanwhile"
+    )
+
     def check_imports(self) -> None:
         """Raises ValueError naming the flag that is wrong."""
+        if self.import_scratch_bytes < 1:
+            raise ValueError("--import-scratch-bytes: must be above 0")
         for path in self._directories():
             if not path.is_dir():
                 raise ValueError(f"--import-dir: {path} is not a directory")

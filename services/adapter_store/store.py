@@ -24,6 +24,7 @@ from services.adapter_store.database_settings import DatabaseSettings
 from services.adapter_store.durable import make_dirs
 from services.adapter_store.garbage import DELETED_GRACE, Collector, Leases
 from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, ImportRoom
+from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database, migrate
 from services.adapter_store.settings import PlaceSettings
@@ -96,7 +97,10 @@ class Store:
 
 @contextlib.contextmanager
 def open_store(
-    place: PlaceSettings, max_upload_bytes: int, import_places: ImportPlaces | None = None
+    place: PlaceSettings,
+    max_upload_bytes: int,
+    import_places: ImportPlaces | None = None,
+    max_scratch_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Iterator[Store]:
     """The store of `place`, whose data directory it holds alone: each replica has its own.
 
@@ -108,7 +112,8 @@ def open_store(
         contextlib.closing(open_database(place)) as database,
         open_byte_places(place, place.data_dir, database, utc_now) as (blobs, staging),
     ):
-        imports = ImportRoom(place.data_dir / "imports", import_places or ImportPlaces())
+        scratch_dir = place.data_dir / "imports"
+        imports = ImportRoom(scratch_dir, import_places or ImportPlaces(), max_scratch_bytes)
         if not place.is_in_s3 and not place.database.startswith("sqlite"):
             log.warning("blobs lie in a local directory: no other store can run on this database")
         yield Store(database, blobs, staging, max_upload_bytes, utc_now, imports)

@@ -18,6 +18,7 @@ from services.adapter_store.domain.version import AdapterVersion, Lineage, Versi
 from services.adapter_store.imports.choice import choose
 from services.adapter_store.imports.opening import ImportPlaces
 from services.adapter_store.imports.scratch import Scratch, Scratches
+from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES, ScratchRoom
 from services.adapter_store.imports.source import SourceFile
 from services.adapter_store.metadata import Database
 from services.adapter_store.uploads import Intake, Uploads
@@ -57,10 +58,14 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImportRoom:
-    """What may be imported from, and where its bytes lie meanwhile: a directory that is made when needed."""
+    """What may be imported from, and where its bytes lie meanwhile: a directory that is made when needed.
+
+    Each tenant's imports may hold `max_scratch_bytes` there.
+    """
 
     scratch_dir: Path
     places: ImportPlaces
+    max_scratch_bytes: int = DEFAULT_MAX_BYTES
 
 
 NO_IMPORTS = ImportRoom(Path("imports"), ImportPlaces())
@@ -86,7 +91,7 @@ class Importer:
         self._database = database
         self._uploads = uploads
         self._intake = intake
-        self._scratches = Scratches(room.scratch_dir)
+        self._scratches = Scratches(room.scratch_dir, ScratchRoom(room.max_scratch_bytes))
         self._open_source = room.places.open
         self._max_upload_bytes = max_upload_bytes
 
@@ -114,10 +119,11 @@ class Importer:
         source = self._open_source(request.source, pinned)
         try:
             name = f"{request.parent}\n{request.request_id or uuid.uuid4().hex}\n{request.source}"
-            with self._scratches.open(name, keep=bool(request.request_id)) as scratch:
+            with self._scratches.open(request.parent.tenant, name, keep=bool(request.request_id)) as scratch:
                 chosen = choose(source.files, self._max_upload_bytes)
                 if known is None:
                     self._check_unread(request, chosen)
+                scratch.take_room(sum(file.size_bytes for file in chosen))
                 files = tuple(
                     scratch.fetch(source, request.source, file, check_and_report) for file in chosen
                 )

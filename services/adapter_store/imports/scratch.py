@@ -11,6 +11,7 @@ from typing import IO
 
 from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.durable import make_dirs, sha256_of
+from services.adapter_store.imports.scratch_room import ScratchRoom
 from services.adapter_store.imports.source import Source, SourceFile, source_unavailable
 from services.common.errors import Code, Reason, ServiceError, unavailable
 
@@ -21,8 +22,13 @@ Report = Callable[[SourceFile, int], None]
 class Scratch:
     """One import's directory, locked while it is used."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, room: ScratchRoom) -> None:
         self._directory = directory
+        self._room = room
+
+    def take_room(self, num_bytes: int) -> None:
+        """Before `num_bytes` are fetched, or the rest of them. Raises QUOTA_EXCEEDED."""
+        self._room.take(self._directory, num_bytes)
 
     def path(self, file: SourceFile) -> Path:
         """Where the file's bytes lie; other bytes under the same name lie elsewhere."""
@@ -55,35 +61,38 @@ class Scratch:
 
 
 class Scratches:
-    """Directories of imports below `root`, by names that say which import it is."""
+    """Directories of imports below `root`, one of each tenant, by names that say which import it is."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, room: ScratchRoom) -> None:
         self._root = root
+        self._room = room
 
     @contextlib.contextmanager
-    def open(self, name: str, *, keep: bool) -> Iterator[Scratch]:
+    def open(self, tenant: str, name: str, *, keep: bool) -> Iterator[Scratch]:
         """The directory `name`, for this caller alone; its files stay if the `with` fails and `keep` is true.
 
         Raises STORE_UNAVAILABLE if another call has it.
         """
-        directory = self._root / hashlib.sha256(name.encode()).hexdigest()[:32]
+        directory = self._root / tenant / hashlib.sha256(name.encode()).hexdigest()[:32]
         make_dirs(directory)
-        with (self._root / f"{directory.name}.lock").open("w") as lock:
+        with directory.with_name(f"{directory.name}.lock").open("w") as lock:
             if not _locked(lock, Path(lock.name)):
                 message = "this import is under way in another call: wait for that one, then ask again"
                 raise unavailable(Reason.STORE_UNAVAILABLE, message, 5.0)
             make_dirs(directory)
             try:
-                yield Scratch(directory)
+                yield Scratch(directory, self._room)
             except BaseException:
                 if not keep:
                     self._remove(directory)
                 raise
+            finally:
+                self._room.leave(directory)
             self._remove(directory)
 
     def sweep(self, older_than_s: float) -> None:
         """Removes what was last touched before `older_than_s` (seconds since 1970) and is not in use."""
-        for lock_path in self._root.glob("*.lock"):
+        for lock_path in self._root.glob("*/*.lock"):
             directory = lock_path.with_suffix("")
             try:
                 times_s = [path.stat().st_mtime for path in (lock_path, *directory.glob("*"))]
@@ -98,7 +107,7 @@ class Scratches:
     def _remove(self, directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._root / f"{directory.name}.lock")
+            os.unlink(directory.with_name(f"{directory.name}.lock"))
 
 
 def _locked(lock: IO[str], path: Path) -> bool:

@@ -43,12 +43,12 @@ def make_store(tmp_path, sqlite_url):
     """Makes the store of this test, with what it may import from."""
     databases = []
 
-    def make(**places) -> Store:
+    def make(max_scratch_bytes=1 << 30, **places) -> Store:
         database = Database(sqlite_url)
         databases.append(database)
         blobs = LocalBlobs(tmp_path / "blobs")
         staging = LocalStaging(tmp_path / "uploads", blobs)
-        room = ImportRoom(tmp_path / "imports", ImportPlaces(**places))
+        room = ImportRoom(tmp_path / "imports", ImportPlaces(**places), max_scratch_bytes)
         store = Store(database, blobs, staging, 1 << 20, utc_now, room)
         store.base_models.register(BASE_MODEL)
         if len(databases) == 1:
@@ -117,6 +117,46 @@ def test_a_directory_becomes_a_version_without_what_training_left(make_store, ro
     }
     assert store.check_integrity() == []
     assert not list((root.parent / "imports").glob("*/*"))
+
+
+SIZE = sum(map(len, FILES.values()))
+
+
+def test_a_tenants_imports_hold_no_more_of_the_disk_than_they_may(make_store, root, tmp_path):
+    store = make_store(max_scratch_bytes=2 * SIZE - 1, directories=(root,))
+    stop = []
+    with pytest.raises(ImportCancelledError):
+        run(store, "support", request_id="r1", report=stop.append, cancelled=lambda: len(stop) == 5)
+    left = sum(path.stat().st_size for path in (tmp_path / "imports" / "acme").glob("*/*"))
+    assert left == SIZE, "what came stays for the next try, and counts"
+    error = refusal(store, "support")
+    assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert error.metadata == {"quota": "import_scratch_bytes", "limit": str(2 * SIZE - 1)}
+    assert "--import-scratch-bytes" in error.message
+    other = AdapterName("beta", "support")
+    store.adapters.create(other, BASE_MODEL.name, "", "", {})
+    request = ImportRequest(other, "support", {}, Lineage(), "")
+    assert store.importer.run(request, ACTOR, lambda _: None, lambda: False).version == 1
+    assert run(store, "support", request_id="r1").version == 1, "its own bytes do not count twice"
+    assert run(store, "support").version == 2
+
+
+def test_an_import_under_way_counts_for_all_that_it_will_read(make_store, root):
+    store = make_store(max_scratch_bytes=2 * SIZE - 1, directories=(root,))
+    refused = []
+
+    def meanwhile(progress):
+        if not refused:
+            refused.append(refusal(store, "support").reason)
+
+    run(store, "support", report=meanwhile)
+    assert refused == [Reason.QUOTA_EXCEEDED]
+
+
+def test_one_import_larger_than_a_tenant_may_have_is_refused_unread(make_store, root, tmp_path):
+    store = make_store(max_scratch_bytes=SIZE - 1, directories=(root,))
+    assert refusal(store, "support", request_id="r1").reason is Reason.QUOTA_EXCEEDED
+    assert not [path for path in (tmp_path / "imports").rglob("*") if path.is_file() and path.stat().st_size]
 
 
 def test_what_is_not_below_an_import_dir_is_not_there(make_store, root, tmp_path):
@@ -243,11 +283,11 @@ def test_what_an_import_left_goes_when_it_is_old(make_store, root, tmp_path):
     store = make_store(directories=(root,))
     with pytest.raises(ImportCancelledError):
         run(store, "support", "once", cancelled=lambda: True)
-    left = [path for path in (tmp_path / "imports").iterdir() if path.is_dir()]
+    left = [path for path in (tmp_path / "imports").glob("*/*") if path.is_dir()]
     store.importer.sweep(0)
     assert left[0].is_dir()
     store.importer.sweep(utc_now().timestamp() + 1)
-    assert not list((tmp_path / "imports").iterdir())
+    assert not list((tmp_path / "imports").glob("*/*"))
 
 
 # ---- object storage
