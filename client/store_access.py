@@ -1,6 +1,7 @@
 """The adapter store's RPCs about tokens, tenants and the audit log, as a part of StoreClient."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from client.access import AuditEntry, CreatedToken, Quotas, Role, Tenant, Token, TrustedKey
@@ -70,9 +71,25 @@ class StoreAccess:
         with rpc_errors():
             return decode(Tenant, await self._stub.UpdateTenant(request))
 
-    async def list_audit_log(self, tenant: str) -> AsyncIterator[AuditEntry]:
-        """Every change of a tenant, or of all, newest first; leave when there are enough."""
-        request = pb.ListAuditLogRequest(parent=tenant_name(tenant), page_size=PAGE_SIZE)
+    async def list_audit_log(
+        self,
+        tenant: str,
+        *,
+        resource_prefix: str = "",
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+    ) -> AsyncIterator[AuditEntry]:
+        """Every change of a tenant, or of all, newest first; leave when there are enough.
+
+        Of resources whose full names begin with `resource_prefix`, from `start_time` on and before `end_time`
+        (aware), where given.
+        """
+        request = pb.ListAuditLogRequest(
+            parent=tenant_name(tenant), page_size=PAGE_SIZE, resource_prefix=resource_prefix
+        )
+        for field, time in ((request.start_time, start_time), (request.end_time, end_time)):
+            if time is not None:
+                field.FromDatetime(time)
         async for page in pages(self._stub.ListAuditLog, request):
             for entry in page.entries:
                 yield decode(AuditEntry, entry)

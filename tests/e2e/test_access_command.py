@@ -73,6 +73,11 @@ def test_from_the_first_token_to_a_revoked_one(store, tmp_path):
     entries = json.loads(ok("audit", "--tenant", "acme", "--json", **as_admin).stdout)
     assert [entry["action"] for entry in entries] == ["UpdateTenant", "UpdateTenant", "CreateToken"]
     assert entries[0]["actor"] == token_id
+    tokens = ("audit", "--tenant", "acme", "--resource", f"tokens/{token_id}", "--json")
+    [made_it] = json.loads(ok(*tokens, "--since", "2026-01-01", **as_admin).stdout)
+    assert made_it["action"] == "CreateToken"
+    assert json.loads(ok(*tokens, "--until", "2026-01-01 00:00", **as_admin).stdout) == []
+    assert "end_time" in run("audit", "--since", "2026-01-02", "--until", "2026-01-01", **as_operator).stderr
     assert ok("list", **as_admin).stdout.startswith("no adapters")
 
     ok("token", "revoke", token_id, **as_operator)

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from services.adapter_store.domain.audit_entry import AuditEntry
+from services.adapter_store.domain.audit_filter import AuditFilter
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.metadata import Database
 from services.common.caller import EVERY_TENANT
+
+EVERYTHING = AuditFilter()
 
 
 class AuditLog:
@@ -14,8 +17,11 @@ class AuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, tenant: str, page_size: int, page_token: str) -> Listing[AuditEntry]:
-        """Those of one tenant; of `*`, all there are."""
+    def list(
+        self, tenant: str, page_size: int, page_token: str, wanted: AuditFilter = EVERYTHING
+    ) -> Listing[AuditEntry]:
+        """Those of one tenant; of `*`, all there are. Raises INVALID_FIELD."""
+        wanted.check()
 
         def fetch(after: Key | None, limit: int) -> Sequence[AuditEntry]:
             with self._database.read() as uow:
@@ -23,6 +29,8 @@ class AuditLog:
                     None if tenant == EVERY_TENANT else tenant,
                     None if after is None else int(after[0]),
                     limit,
+                    wanted,
                 )
 
-        return list_page(f"audit/{tenant}", page_size, page_token, (0,), fetch, lambda entry: (entry.id,))
+        scope = f"audit/{tenant}/{wanted.scope}"
+        return list_page(scope, page_size, page_token, (0,), fetch, lambda entry: (entry.id,))

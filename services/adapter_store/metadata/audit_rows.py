@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.audit_entry import AuditEntry
+from services.adapter_store.domain.audit_filter import AuditFilter
 from services.adapter_store.metadata.tables import audit_log
 from services.adapter_store.metadata.timestamps import from_us, to_us
 
@@ -30,13 +31,22 @@ class AuditRows:
             self._connection.execute(insert(audit_log), [{**common, **row} for row in self._added])
             self._added.clear()
 
-    def page(self, tenant: str | None, before: int | None, limit: int) -> Sequence[AuditEntry]:
-        """Up to `limit` entries, newest first, of one tenant or of all."""
+    def page(
+        self, tenant: str | None, before: int | None, limit: int, wanted: AuditFilter
+    ) -> Sequence[AuditEntry]:
+        """Up to `limit` of the entries that are wanted, newest first, of one tenant or of all."""
         query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
         if tenant is not None:
             query = query.where(audit_log.c.tenant == tenant)
         if before is not None:
             query = query.where(audit_log.c.id < before)
+        if prefix := wanted.resource_prefix:
+            # Not LIKE, which takes no account of case in SQLite.
+            query = query.where(func.substr(audit_log.c.resource, 1, len(prefix)) == prefix)
+        if wanted.start is not None:
+            query = query.where(audit_log.c.time_us >= to_us(wanted.start))
+        if wanted.end is not None:
+            query = query.where(audit_log.c.time_us < to_us(wanted.end))
         return [
             AuditEntry(row.id, from_us(row.time_us), row.actor, row.action, row.resource, row.detail)
             for row in self._connection.execute(query)

@@ -73,6 +73,12 @@ class AccessRpcs:
     ) -> pb.ListAuditLogResponse:
         """See the proto."""
         tenant = parse_tenant_or_all(request.parent, "parent")
-        page = await call(self._store.audit_log.list, tenant, request.page_size, request.page_token)
+        page = await call(
+            self._store.audit_log.list,
+            tenant,
+            request.page_size,
+            request.page_token,
+            wire.audit_filter(request),
+        )
         messages, next_page_token = fit_page(page, wire.audit_entry)
         return pb.ListAuditLogResponse(entries=messages, next_page_token=next_page_token)

@@ -1,10 +1,12 @@
 """Tenants, tokens and the audit log to and from protobuf messages. Decides nothing."""
 
 from dataclasses import asdict
+from datetime import UTC
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.catalog.tenants import TenantView
 from services.adapter_store.domain.audit_entry import AuditEntry
+from services.adapter_store.domain.audit_filter import AuditFilter
 from services.adapter_store.domain.tenant import Quotas, TrustedKey
 from services.adapter_store.domain.token import Token
 from services.adapter_store.servicer.wire import timestamp
@@ -59,6 +61,18 @@ def tenant_values(message: pb.Tenant) -> dict[str, object]:
         "trusted_keys": [TrustedKey(key.key_id, key.public_key) for key in message.trusted_keys],
         "require_signatures": message.require_signatures,
     }
+
+
+def audit_filter(request: pb.ListAuditLogRequest) -> AuditFilter:
+    """Which entries are asked for. Raises INVALID_FIELD for a time that there is not."""
+    times = {}
+    for field in ("start_time", "end_time"):
+        try:
+            value = getattr(request, field)
+            times[field] = value.ToDatetime(tzinfo=UTC) if request.HasField(field) else None
+        except (ValueError, OverflowError):
+            raise invalid_field(field, "is no time between the years 1 and 9999") from None
+    return AuditFilter(request.resource_prefix, times["start_time"], times["end_time"])
 
 
 def audit_entry(value: AuditEntry) -> pb.AuditEntry:
