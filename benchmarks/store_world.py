@@ -37,12 +37,17 @@ class World:
     store_address: str
     store_pid: int
     s3_address: str
+    s3_pid: int
     base_model: BaseModel
 
     def s3_client(self) -> Minio:
         """The client that the store uses too."""
         access, secret = _KEYS
         return Minio(self.s3_address, access_key=access, secret_key=secret, secure=False, region="us-east-1")
+
+    def cpu_s(self) -> tuple[float, float, float]:
+        """Processor seconds so far of this process, of the store and of the S3 server."""
+        return time.process_time(), _cpu_s(self.store_pid), _cpu_s(self.s3_pid)
 
     def peak_rss_bytes(self) -> int:
         """The most memory that the store has had since `forget_peak`."""
@@ -96,7 +101,7 @@ def open_world(num_bytes: int) -> Iterator[World]:
     """Starts rclone's S3 server and a store on free loopback ports, over a temporary directory."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="store-throughput-")))
-        s3_address = stack.enter_context(_s3_server(directory / "s3"))
+        s3_address, s3_pid = stack.enter_context(_s3_server(directory / "s3"))
         credentials = directory / "credentials"
         access, secret = _KEYS
         credentials.write_text(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
@@ -112,11 +117,11 @@ def open_world(num_bytes: int) -> Iterator[World]:
         ready = store.stdout.readline()
         if not ready:
             raise RuntimeError("the store did not start")
-        yield World(directory, ready.split()[-1], store.pid, s3_address, base_model(num_bytes))
+        yield World(directory, ready.split()[-1], store.pid, s3_address, s3_pid, base_model(num_bytes))
 
 
 @contextlib.contextmanager
-def _s3_server(directory: Path) -> Iterator[str]:
+def _s3_server(directory: Path) -> Iterator[tuple[str, int]]:
     (directory / "data" / BUCKET).mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -135,7 +140,7 @@ def _s3_server(directory: Path) -> Iterator[str]:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("rclone did not start")
             time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", server.pid
     finally:
         _end(server)
 
@@ -148,6 +153,11 @@ def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _cpu_s(pid: int) -> float:
+    # The clock of another process, as clock_getcpuclockid(3) makes it.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _status_bytes(pid: int, field: str) -> int:

@@ -4,6 +4,7 @@ Both sizes run in turn, call by call, in one run: what else the machine does fal
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ NUM_CALLS = 4000
 NUM_WARM = 50
 WINDOW = 200
 MOST_RATIO = 1.5
+# Said beside what was measured, and not asserted: it is a figure of a machine that does nothing else.
+GOAL_P99_MS = 5.0
 
 
 @dataclass
@@ -100,6 +103,9 @@ def compare(what: str, databases: dict[int, str], num_calls: int, call: Callable
         print(f"p99 {size.quietest_p99_ms():.2f} ms of the quietest {WINDOW}", end="")
     ratios = {q: sizes[LARGE].quantile_ms(q) / sizes[SMALL].quantile_ms(q) for q in (0.5, 0.99)}
     print(f"\n{what}: large / small: p50 {ratios[0.5]:.2f}, p99 {ratios[0.99]:.2f}")
+    p99_ms = sizes[LARGE].quantile_ms(0.99)
+    print(f"{what}: p99 {p99_ms:.2f} ms, goal {GOAL_P99_MS} ms: ", end="")
+    print(f"{'met' if p99_ms <= GOAL_P99_MS else 'missed'} (load {os.getloadavg()[0]:.1f})")
     assert ratios[0.5] <= MOST_RATIO, what
     assert ratios[0.99] <= MOST_RATIO, what
 
