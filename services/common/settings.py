@@ -12,9 +12,17 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 S = TypeVar("S")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong and where the help is: the usage of some dozens of flags would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with 2."""
+        self.exit(2, f"{self.prog}: error: {message}\nsee: {self.prog} --help\n")
 
 
 def setting(
@@ -38,13 +46,13 @@ def parse(
     description: str,
     environ: Mapping[str, str] | None = None,
 ) -> S:
-    """`settings` filled from `argv`, then the environment. Exits with a usage message on bad input.
+    """`settings` filled from `argv`, then the environment. Exits with what is wrong on bad input.
 
     A field `pool_bytes` is `--pool-bytes` and MULTILORA_POOL_BYTES; sizes take KiB, MiB, GiB.
-    The class's __post_init__ may raise ValueError: its text becomes the usage error.
+    The class's __post_init__ may raise ValueError: its text is what is wrong.
     """
     environ = os.environ if environ is None else environ
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=description,
         epilog="A flag goes before its MULTILORA_ variable. Sizes are bytes, or take a unit: 512MiB, 2GiB.",

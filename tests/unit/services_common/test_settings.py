@@ -66,6 +66,11 @@ def test_usage_errors(capsys, argv, environ, says):
     assert says in usage_error(capsys, *argv, environ=environ)
 
 
+def test_an_error_comes_first_and_says_where_the_help_is(capsys):
+    text = usage_error(capsys, "--model", "m", "--pool-bytes", "7")
+    assert text == "example: error: --pool-bytes: must be at least 8\nsee: example --help\n"
+
+
 def test_help_names_default_and_variable(capsys):
     with pytest.raises(SystemExit) as caught:
         read("--help")
