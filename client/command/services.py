@@ -39,9 +39,9 @@ def serve(context: typer.Context) -> None:
     _run("services.inference.__main__", "inference", "multilora serve", context.args)
 
 
-def run_store(arguments: list[str]) -> NoReturn:
-    """Runs what the store's own program does besides serving, and exits as it does."""
-    _run("services.adapter_store.__main__", "adapter-store", "multilora store", arguments)
+def run_first_token(arguments: list[str], prog: str) -> NoReturn:
+    """Makes a store's first token in the name of `prog`, and exits as the store's own program does."""
+    _run("services.adapter_store.first_token", "adapter-store", prog, arguments)
 
 
 def _run(module: str, extra: str, prog: str, arguments: list[str]) -> NoReturn:

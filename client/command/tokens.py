@@ -10,7 +10,7 @@ from client.access import CreatedToken, Role, Token
 from client.command.connection import open_store
 from client.command.options import STORE, Json, NoServer, Store, wait
 from client.command.output import print_json, print_table, time_text
-from client.command.services import run_store
+from client.command.services import run_first_token
 
 _Tenant = Annotated[str, typer.Option(metavar="TENANT", help="A tenant; '*': all of them.")]
 
@@ -104,7 +104,7 @@ def _create_first(
         arguments += ["--data-dir", data_dir]
     if database_url:
         arguments += ["--database-url", database_url]
-    run_store(["first-token", *arguments, *(["--json"] if json else [])])
+    run_first_token([*arguments, *(["--json"] if json else [])], "multilora token create")
 
 
 def list_tokens(

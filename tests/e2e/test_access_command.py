@@ -51,6 +51,11 @@ def test_from_the_first_token_to_a_revoked_one(store, tmp_path):
     operator.write_text(first.stdout)
     again = run("token", "create", "--tenant", "*", "--role", "admin", "--data-dir", tmp_path / "data")
     assert (again.returncode, "operator's token already" in again.stderr) == (1, True)
+    assert again.stderr.startswith("multilora token create: ")
+    nowhere = run("token", "create", "--tenant", "*", "--role", "admin", "--database-url", "x")
+    assert nowhere.returncode != 0
+    assert "multilora token create: " in nowhere.stderr
+    assert "first-token" not in again.stderr + nowhere.stderr
 
     as_operator = {**store.environment, "MULTILORA_TOKEN_FILE": str(operator)}
     made = json.loads(
