@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.certificates import KeyPair
+
 if TYPE_CHECKING:
     from minio import Minio
 
@@ -28,10 +30,11 @@ READY_WITHIN_S = 30.0
 
 
 class S3Server:
-    """`rclone serve s3` over `root / "data"`, with one bucket. Always the same port."""
+    """`rclone serve s3` over `root / "data"`, with one bucket. Always the same port; with `tls`, https."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tls: KeyPair | None = None) -> None:
         self.root = root
+        self._tls = tls
         (root / "data" / BUCKET).mkdir(parents=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -47,7 +50,7 @@ class S3Server:
     @property
     def endpoint(self) -> str:
         """The URL of the server."""
-        return f"http://{self.address}"
+        return f"{'http' if self._tls is None else 'https'}://{self.address}"
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -91,6 +94,8 @@ class S3Server:
         command += ["serve", "s3", "--addr", self.address, "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         command += ["--vfs-cache-mode", "writes", "--cache-dir", str(self.root / "cache")]
         command += ["--config", "/dev/null", "--vfs-write-back", "0s"]
+        if self._tls is not None:
+            command += ["--cert", str(self._tls.cert), "--key", str(self._tls.key)]
         command += [str(self.root / "data")]
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

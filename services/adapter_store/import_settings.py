@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from services.adapter_store.blobs.s3_place import parse_endpoint
+from services.adapter_store.blobs.s3_place import S3Endpoint, parse_endpoint
 from services.adapter_store.imports.hub_source import Hub
 from services.adapter_store.imports.opening import ImportPlaces
 from services.adapter_store.imports.s3_source import BUCKET_NAME, S3
@@ -29,6 +29,9 @@ class ImportSettings:
     import_s3_credentials_file: Path | None = setting(
         None, help="as --blob-credentials-file, for imports; default: the same variables"
     )
+    import_s3_ca_file: Path | None = setting(
+        None, help="PEM of the CA that vouches for that object storage; default: those that the system trusts"
+    )
     import_hub_endpoint: str = setting(
         "https://huggingface.co",
         help="hub to import hf://REPO@REVISION from; empty: none",
@@ -51,9 +54,11 @@ class ImportSettings:
                 raise ValueError(f"--import-dir: {path} is not a directory")
         if self.import_s3_endpoint:
             try:
-                parse_endpoint(self.import_s3_endpoint, self.import_s3_region)
+                self._s3_endpoint()
             except ValueError as error:
                 raise ValueError(f"--import-s3-endpoint: {error}") from error
+        if self.import_s3_ca_file is not None and not self.import_s3_ca_file.is_file():
+            raise ValueError(f"--import-s3-ca-file: {self.import_s3_ca_file} is not a file")
         for bucket in self._buckets():
             if not BUCKET_NAME.fullmatch(bucket):
                 raise ValueError(f"--import-s3-buckets: {bucket!r} is no bucket's name")
@@ -67,7 +72,7 @@ class ImportSettings:
         """What may be imported from. Raises OSError if credentials are missing."""
         s3 = hub = None
         if self.import_s3_endpoint:
-            endpoint = parse_endpoint(self.import_s3_endpoint, self.import_s3_region)
+            endpoint = self._s3_endpoint()
             try:
                 credentials = s3_credentials(self.import_s3_credentials_file, "--import-s3-credentials-file")
             except ValueError as error:
@@ -76,6 +81,9 @@ class ImportSettings:
         if self.import_hub_endpoint:
             hub = Hub(self.import_hub_endpoint, self.import_hub_token)
         return ImportPlaces(self._directories(), s3, hub)
+
+    def _s3_endpoint(self) -> S3Endpoint:
+        return parse_endpoint(self.import_s3_endpoint, self.import_s3_region, self.import_s3_ca_file)
 
     def _directories(self) -> tuple[Path, ...]:
         return tuple(Path(part) for part in self.import_dir.split(os.pathsep) if part)
