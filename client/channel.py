@@ -4,8 +4,9 @@ from typing import cast
 
 import grpc
 
-from client.credentials import AuthorizedChannel, Credentials
+from client.credentials import Credentials
 from client.errors import invalid
+from services.common.authorized_channel import AuthorizedChannel
 
 DEFAULT_SERVER = "127.0.0.1:7000"
 DEFAULT_STORE = "127.0.0.1:7001"

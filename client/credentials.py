@@ -7,13 +7,11 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 from client.errors import invalid
-
-HEADER = "authorization"
+from services.common.authorized_channel import Metadata, bearer, is_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,7 @@ class Credentials:
             None if self.cert_file is None else _read("cert_file", self.cert_file),
         )
 
-    def metadata(self, address: str) -> Callable[[], tuple[tuple[str, str], ...]]:
+    def metadata(self, address: str) -> Callable[[], Metadata]:
         """What each call to `address` carries. Raises MultiloraError if the token must not go there."""
         if not self.token and self.token_file is None:
             return tuple
@@ -56,39 +54,16 @@ class Credentials:
                 f"{address} is another machine and the connection is plain text, which would show the token "
                 "to whoever listens: give ca_file, or allow it with plaintext_token",
             )
-        return lambda: ((HEADER, f"Bearer {self.read_token()}"),)
+        return lambda: bearer(self.read_token())
 
     def read_token(self) -> str:
         """The token now. Raises MultiloraError if it is none that can be sent."""
         token = self.token
         if not token and self.token_file is not None:
             token = _read("token_file", self.token_file).decode("utf-8", "replace").strip()
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
+        if not is_token(token):
             raise invalid("token", "is no token: give what `multilora token create` printed")
         return token
-
-
-class AuthorizedChannel:
-    """A channel whose every call also carries what `metadata` returns at that moment."""
-
-    def __init__(self, channel: Any, metadata: Callable[[], tuple[tuple[str, str], ...]]) -> None:
-        self._channel = channel
-        self._metadata = metadata
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._channel, name)
-        return self._wrap(member) if name.endswith(("_unary", "_stream")) else member
-
-    def _wrap(self, make_call: Callable[..., Any]) -> Callable[..., Any]:
-        def make(*arguments: Any, **named: Any) -> Callable[..., Any]:
-            call = make_call(*arguments, **named)
-
-            def authorized(*arguments: Any, metadata: Any = (), **named: Any) -> Any:
-                return call(*arguments, metadata=(*(metadata or ()), *self._metadata()), **named)
-
-            return authorized
-
-        return make
 
 
 def is_loopback(address: str) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from services.common.authorized_channel import HEADER
 from services.common.caller import Caller, anyone
 from services.common.errors import Code, Reason, ServiceError
 
-HEADER = "authorization"
 SCHEME = "bearer"
 MAX_SECRET_CHARS = 256
 

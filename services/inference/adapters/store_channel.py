@@ -3,11 +3,11 @@
 Must not know stubs. The token is read again for each call, so that a new one needs no restart.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import grpc
 
+from services.common.authorized_channel import AuthorizedChannel
 from services.inference.adapters.store_link import StoreLink
 
 _OPTIONS = (
@@ -30,7 +30,9 @@ def open_channel(link: StoreLink) -> grpc.Channel:
         if tls is None
         else grpc.secure_channel(address, tls, options=_OPTIONS)
     )
-    return channel if link.token_file is None else cast(grpc.Channel, _Authorized(channel, link.metadata))
+    if link.token_file is None:
+        return channel
+    return cast(grpc.Channel, AuthorizedChannel(channel, link.metadata))
 
 
 def open_aio_channel(link: StoreLink) -> grpc.aio.Channel:
@@ -41,7 +43,9 @@ def open_aio_channel(link: StoreLink) -> grpc.aio.Channel:
         if tls is None
         else grpc.aio.secure_channel(address, tls, options=_OPTIONS)
     )
-    return channel if link.token_file is None else cast(grpc.aio.Channel, _Authorized(channel, link.metadata))
+    if link.token_file is None:
+        return channel
+    return cast(grpc.aio.Channel, AuthorizedChannel(channel, link.metadata))
 
 
 def _tls(link: StoreLink) -> grpc.ChannelCredentials | None:
@@ -52,26 +56,3 @@ def _tls(link: StoreLink) -> grpc.ChannelCredentials | None:
         None if link.key_file is None else link.key_file.read_bytes(),
         None if link.cert_file is None else link.cert_file.read_bytes(),
     )
-
-
-class _Authorized:
-    """A channel whose every call also carries what `metadata` returns at that moment."""
-
-    def __init__(self, channel: Any, metadata: Callable[[], tuple[tuple[str, str], ...]]) -> None:
-        self._channel = channel
-        self._metadata = metadata
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._channel, name)
-        return self._wrap(member) if name.endswith(("_unary", "_stream")) else member
-
-    def _wrap(self, make_call: Callable[..., Any]) -> Callable[..., Any]:
-        def make(*arguments: Any, **named: Any) -> Callable[..., Any]:
-            call = make_call(*arguments, **named)
-
-            def authorized(*arguments: Any, metadata: Any = (), **named: Any) -> Any:
-                return call(*arguments, metadata=(*(metadata or ()), *self._metadata()), **named)
-
-            return authorized
-
-        return make

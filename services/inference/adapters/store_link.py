@@ -6,6 +6,7 @@ Must not know gRPC: `store_channel` opens what this describes.
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.authorized_channel import Metadata, bearer, is_token
 from services.common.server_settings import is_loopback
 from services.common.settings import parse_address
 
@@ -46,11 +47,11 @@ class StoreLink:
             )
         self.metadata()
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> Metadata:
         """What each call carries. Raises ValueError if the file holds no token; OSError without a file."""
         if self.token_file is None:
             return ()
         token = self.token_file.read_text(errors="replace").strip()
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
+        if not is_token(token):
             raise ValueError(f"--store-token-file: {self.token_file} holds no token")
-        return (("authorization", f"Bearer {token}"),)
+        return bearer(token)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.credentials import AuthorizedChannel, Credentials, is_loopback
+from client.credentials import Credentials, is_loopback
 from client.errors import MultiloraError
 from tests.certificates import Authority
 
@@ -63,22 +63,3 @@ def test_files_that_are_no_good_are_named(tmp_path):
         with pytest.raises(MultiloraError) as caught:
             Credentials(**given).channel_credentials()
         assert caught.value.field == field
-
-
-def test_every_call_carries_the_metadata_and_its_own():
-    class Channel:
-        closed = False
-
-        def unary_unary(self, path):
-            return lambda request, metadata=(), timeout=None: (path, request, metadata, timeout)
-
-        def close(self):
-            self.closed = True
-
-    inner = Channel()
-    channel = AuthorizedChannel(inner, lambda: (("a", "1"),))
-    call = channel.unary_unary("/x")
-    assert call("r", timeout=3) == ("/x", "r", (("a", "1"),), 3)
-    assert call("r", metadata=(("b", "2"),))[2] == (("b", "2"), ("a", "1"))
-    channel.close()
-    assert inner.closed
