@@ -123,7 +123,7 @@ class Importer:
                 chosen = choose(source.files, self._max_upload_bytes)
                 if known is None:
                     self._check_unread(request, chosen)
-                scratch.take_room(sum(file.size_bytes for file in chosen))
+                scratch.take_room(chosen)
                 files = tuple(
                     scratch.fetch(source, request.source, file, check_and_report) for file in chosen
                 )

@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -26,9 +26,16 @@ class Scratch:
         self._directory = directory
         self._room = room
 
-    def take_room(self, num_bytes: int) -> None:
-        """Before `num_bytes` are fetched, or the rest of them. Raises QUOTA_EXCEEDED."""
-        self._room.take(self._directory, num_bytes)
+    def take_room(self, files: Sequence[SourceFile]) -> None:
+        """Before `files` are fetched, or the rest of them. Raises QUOTA_EXCEEDED.
+
+        What earlier calls left of others goes: the source has changed, and nobody would count it.
+        """
+        wanted = {self.path(file) for file in files}
+        for path in self._directory.iterdir():
+            if path not in wanted:
+                path.unlink()
+        self._room.take(self._directory, sum(file.size_bytes for file in files))
 
     def path(self, file: SourceFile) -> Path:
         """Where the file's bytes lie; other bytes under the same name lie elsewhere."""

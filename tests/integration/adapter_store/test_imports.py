@@ -153,6 +153,27 @@ def test_an_import_under_way_counts_for_all_that_it_will_read(make_store, root):
     assert refused == [Reason.QUOTA_EXCEEDED]
 
 
+def test_what_an_import_left_of_a_source_that_changed_is_dropped_before_more_is_read(
+    make_store, root, tmp_path
+):
+    store = make_store(max_scratch_bytes=SIZE, directories=(root,))
+    seen = []
+    for number in range(3):
+        os.utime(root / "support" / WEIGHTS, ns=(number, number))
+        with pytest.raises(ImportCancelledError):
+            run(
+                store,
+                "support",
+                request_id="r1",
+                report=seen.append,
+                cancelled=lambda: bool(seen) and seen[-1].path == WEIGHTS,
+            )
+        seen.clear()
+        left = sum(path.stat().st_size for path in (tmp_path / "imports" / "acme").glob("*/*"))
+        assert left == SIZE
+    assert run(store, "support", request_id="r1").version == 1
+
+
 def test_one_import_larger_than_a_tenant_may_have_is_refused_unread(make_store, root, tmp_path):
     store = make_store(max_scratch_bytes=SIZE - 1, directories=(root,))
     assert refusal(store, "support", request_id="r1").reason is Reason.QUOTA_EXCEEDED
