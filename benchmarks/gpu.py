@@ -42,7 +42,7 @@ from benchmarks.workbench import Workbench, workbench
 from services.inference.model.config import read_config
 
 # What a table may spend of the time, next to those that come after it.
-WEIGHTS = {"engine": 5.0, "churn": 1.5, "thousands": 2.0, "service": 1.5, "kernel": 2.0}
+WEIGHTS = {"engine": 5.0, "churn": 1.5, "thousands": 4.0, "service": 1.5, "kernel": 2.0}
 NUM_CHECK_ADAPTERS = 32
 MOST_ROWS_PRINTED = 40
 

@@ -182,6 +182,7 @@ def attend_shares(
         TILE_D=max(16, triton.next_power_of_2(head_dim)),
         OPERAND=operand(query_NQD.dtype, kv.pool_E.dtype, not isinstance(attend_keys, triton.JITFunction)),
         PDL=uses_pdl,
+        num_stages=tuning.DECODE_ATTENTION_STAGES,
         **({"launch_pdl": True} if uses_pdl else {}),
     )
     return shares

@@ -37,6 +37,8 @@ def expand_kernel(
     stride_h_row: tl.tensor,
     num_sites: tl.tensor,
     max_tiles: tl.tensor,
+    num_columns: tl.tensor,
+    NUM_SITES: tl.constexpr,
     RANKS: tl.constexpr,
     NUM_SPLITS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -46,11 +48,21 @@ def expand_kernel(
     ALIGN: tl.constexpr,
     OPERAND: tl.constexpr,
 ) -> None:
-    """One program: a row tile, TILE_N columns of one site, every rank."""
+    """Programs of a row tile take turns in its column tiles: TILE_N columns of one site, every rank.
+
+    Where the group is one site that the adapter has no weights for, they end at once.
+    """
     w = tl.program_id(0)
     adapter = tl.load(row_tiles_ptr + w * 3).to(tl.int64)
-    if adapter >= 0:
-        g = tl.load(columns_ptr + tl.program_id(1) * 2)
+    first_column = tl.program_id(1)
+    if NUM_SITES == 1:
+        at = adapter * num_sites + tl.load(sites_ptr)
+        rank = tl.load(ranks_ptr + at, mask=adapter >= 0, other=0)
+        first_column = tl.where(rank > 0, first_column, num_columns)
+    elif adapter < 0:
+        first_column = num_columns
+    for c in range(first_column, num_columns, tl.num_programs(1)):
+        g = tl.load(columns_ptr + c * 2)
         site = tl.load(sites_ptr + g * _SITE_FIELDS)
         rank = tl.load(ranks_ptr + adapter * num_sites + site)
         if rank > 0:
@@ -58,7 +70,7 @@ def expand_kernel(
             is_row = t < tl.load(row_tiles_ptr + w * 3 + 2)
             tile_rows = tl.load(sites_ptr + g * _SITE_FIELDS + 2)
             width = tl.load(sites_ptr + g * _SITE_FIELDS + 3)
-            n = tl.load(columns_ptr + tl.program_id(1) * 2 + 1) + tl.arange(0, TILE_N)
+            n = tl.load(columns_ptr + c * 2 + 1) + tl.arange(0, TILE_N)
             is_n = n < width
             tiles_ptr = offsets_ptr + ((adapter * num_sites + site) * 2 + 1) * max_tiles
             delta = tl.full((TILE_M, TILE_N), 0.0, tl.float32)

@@ -33,7 +33,7 @@ def norm_weights(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def head_scales(
-    low: tl.tensor,  # (M, N)
+    low: tl.tensor,  # (N, M)
     high: tl.tensor,
     eps: tl.tensor,
     TILE_M: tl.constexpr,
@@ -41,7 +41,7 @@ def head_scales(
     TILE_I: tl.constexpr,
     HEAD_DIM: tl.constexpr,
 ) -> tl.tensor:
-    """1 / root mean square of each head, at each of its columns, (M, N)."""
-    squares = tl.reshape(low * low + high * high, (TILE_M, HEADS, TILE_I))
-    scale = tl.rsqrt(tl.sum(squares, 2) / HEAD_DIM + eps)[:, :, None]
-    return tl.reshape(tl.broadcast_to(scale, (TILE_M, HEADS, TILE_I)), (TILE_M, HEADS * TILE_I))
+    """1 / root mean square of each head, at each of its columns, (N, M)."""
+    squares = tl.reshape(low * low + high * high, (HEADS, TILE_I, TILE_M))
+    scale = tl.rsqrt(tl.sum(squares, 1) / HEAD_DIM + eps)[:, None, :]
+    return tl.reshape(tl.broadcast_to(scale, (HEADS, TILE_I, TILE_M)), (HEADS * TILE_I, TILE_M))

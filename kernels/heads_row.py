@@ -11,10 +11,10 @@ from kernels.lora_tile import (
     adapted,
     of_site,
     rank_rows,
-    row_expand,
+    row_delta,
     row_ranks,
-    site_factors,
     site_rank,
+    site_scale,
     wait_for_previous,
 )
 
@@ -52,6 +52,7 @@ def heads_row(
     PAGE_TOKENS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
     HEADS: tl.constexpr,
     TILE_I: tl.constexpr,
     TILE_R: tl.constexpr,
@@ -60,9 +61,9 @@ def heads_row(
     OPERAND: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    """Row `row`, the heads of `block`."""
+    """Row `row`, HEADS heads of one kind from the first of `block` on, whose blocks have BLOCK_HEADS."""
     HALF: tl.constexpr = HEAD_DIM // 2
-    kind, num_heads, first_head, heads_before = block_of_heads(block, QUERY_HEADS, KV_HEADS, HEADS)
+    kind, num_heads, first_head, heads_before = block_of_heads(block, QUERY_HEADS, KV_HEADS, BLOCK_HEADS)
     tile_rows = tl.where(kind == 0, q_tile_rows, kv_tile_rows)
     width = num_heads * HEAD_DIM
     site = first_site + kind
@@ -74,21 +75,12 @@ def heads_row(
     first_column = heads_before * HEAD_DIM
     t = row.to(tl.int64)
     rank = site_rank(table, adapter, site)
+    scale, dora_offset = site_scale(table, adapter, site)
     wait_for_previous(PDL)
     h_ptr = of_site(h_ptr, kind, ranks, NUM_SPLITS)
     h = row_ranks(h_ptr, t, 0, rank, stride_h_row, NUM_SPLITS, TILE_P, TILE_R)
     b_low = rank_rows(
         pool_ptr, table, adapter, site, 0, rank, n, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE, ALIGN,
-    )  # fmt: skip
-    b_high = rank_rows(
-        pool_ptr, table, adapter, site, 0, rank, n + HALF, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE,
-        ALIGN,
-    )  # fmt: skip
-    scale, is_dora, factor_low, bias_low = site_factors(
-        pool_ptr, bias_ptr + first_column, table, adapter, site, n, is_n, HAS_BIAS,
-    )  # fmt: skip
-    scale, is_dora, factor_high, bias_high = site_factors(
-        pool_ptr, bias_ptr + first_column, table, adapter, site, n + HALF, is_n, HAS_BIAS,
     )  # fmt: skip
     qkv_ptrs = qkv_ptr + t * ((QUERY_HEADS + 2 * KV_HEADS) * HEAD_DIM) + first_column + n
     low = tl.load(qkv_ptrs, mask=is_n, other=0.0).to(tl.float32)
@@ -96,25 +88,26 @@ def heads_row(
     cos = tl.load(cos_ptr + t * HEAD_DIM + i, mask=is_n, other=0.0)
     sin = tl.load(sin_ptr + t * HEAD_DIM + HALF + i, mask=is_n, other=0.0)
     slot = tl.load(slots_ptr + t).to(tl.int64)
-    delta_low = row_expand(h, b_low, OPERAND)
-    delta_high = row_expand(h, b_high, OPERAND)
-    for first_rank in range(TILE_R, rank, TILE_R):
-        h = row_ranks(h_ptr, t, first_rank, rank, stride_h_row, NUM_SPLITS, TILE_P, TILE_R)
-        b_low = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, n, is_n, tile_rows, width, 1, TILE_R,
-            IS_WHOLE, ALIGN,
-        )  # fmt: skip
-        b_high = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, n + HALF, is_n, tile_rows, width, 1, TILE_R,
-            IS_WHOLE, ALIGN,
-        )  # fmt: skip
-        delta_low += row_expand(h, b_low, OPERAND)
-        delta_high += row_expand(h, b_high, OPERAND)
-    low = adapted(low, delta_low, scale, is_dora, factor_low, bias_low)
-    high = adapted(high, delta_high, scale, is_dora, factor_high, bias_high)
+    delta_low = row_delta(
+        b_low, h, h_ptr, pool_ptr, table, adapter, t, site, rank, n, is_n, tile_rows, width, stride_h_row,
+        NUM_SPLITS, TILE_P, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+    )  # fmt: skip
+    # Read now and not before: more registers a thread would mean fewer programs at once.
+    tl.debug_barrier()
+    b_high = rank_rows(
+        pool_ptr, table, adapter, site, 0, rank, n + HALF, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE,
+        ALIGN,
+    )  # fmt: skip
+    delta_high = row_delta(
+        b_high, h, h_ptr, pool_ptr, table, adapter, t, site, rank, n + HALF, is_n, tile_rows, width,
+        stride_h_row, NUM_SPLITS, TILE_P, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+    )  # fmt: skip
+    bias_ptr += first_column
+    low = adapted(low, delta_low, scale, dora_offset, pool_ptr, bias_ptr, n, is_n, HAS_BIAS)
+    high = adapted(high, delta_high, scale, dora_offset, pool_ptr, bias_ptr, n + HALF, is_n, HAS_BIAS)
     if HAS_NORM:
         of_heads = tl.reshape(
-            head_scales(low[None, :], high[None, :], eps, 1, HEADS, TILE_I, HEAD_DIM), (HEADS * TILE_I,),
+            head_scales(low[:, None], high[:, None], eps, 1, HEADS, TILE_I, HEAD_DIM), (HEADS * TILE_I,),
         )  # fmt: skip
         of_heads = tl.where(kind < 2, of_heads, 1.0)
         low *= tl.where(kind < 2, of_heads * norm_weights(q_norm_ptr, k_norm_ptr, kind, i, is_n), 1.0)

@@ -11,10 +11,9 @@ from kernels.lora_tile import (
     adapted,
     of_site,
     rank_rows,
-    site_factors,
     site_rank,
-    tile_expand,
-    tile_ranks,
+    site_scale,
+    tile_delta,
     wait_for_previous,
 )
 
@@ -76,57 +75,56 @@ def heads_tile(
     first_column = heads_before * HEAD_DIM
     t = start + tl.arange(0, TILE_M).to(tl.int64)
     is_row = t < stop
-    is_element = is_row[:, None] & is_n[None, :]
+    is_element = is_n[:, None] & is_row[None, :]
     rank = site_rank(table, adapter, site)
-    scale, is_dora, factor_low, bias_low = site_factors(
-        pool_ptr, bias_ptr + first_column, table, adapter, site, n, is_n, HAS_BIAS,
+    scale, dora_offset = site_scale(table, adapter, site)
+    b_low = rank_rows(
+        pool_ptr, table, adapter, site, 0, rank, n, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE, ALIGN,
     )  # fmt: skip
-    scale, is_dora, factor_high, bias_high = site_factors(
-        pool_ptr, bias_ptr + first_column, table, adapter, site, n + HALF, is_n, HAS_BIAS,
+    b_high = rank_rows(
+        pool_ptr, table, adapter, site, 0, rank, n + HALF, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE, ALIGN,
     )  # fmt: skip
     wait_for_previous(PDL)
-    qkv_ptrs = qkv_ptr + t[:, None] * ((QUERY_HEADS + 2 * KV_HEADS) * HEAD_DIM) + (first_column + n)[None, :]
+    qkv_ptrs = qkv_ptr + t[None, :] * ((QUERY_HEADS + 2 * KV_HEADS) * HEAD_DIM) + (first_column + n)[:, None]
     low = tl.load(qkv_ptrs, mask=is_element, other=0.0)
     high = tl.load(qkv_ptrs + HALF, mask=is_element, other=0.0)
-    delta_low = tl.full((TILE_M, HEADS * TILE_I), 0.0, tl.float32)
-    delta_high = tl.full((TILE_M, HEADS * TILE_I), 0.0, tl.float32)
+    is_turned = tl.where(kind < 2, is_element, False)
+    turn_ptrs = t[None, :] * HEAD_DIM + i[:, None]
+    cos = tl.load(cos_ptr + turn_ptrs, mask=is_turned, other=0.0)
+    sin = tl.load(sin_ptr + turn_ptrs + HALF, mask=is_turned, other=0.0)
+    slot = tl.load(slots_ptr + t, mask=is_row, other=-1).to(tl.int64)
     h_ptr = of_site(h_ptr, kind, ranks, NUM_SPLITS)
-    for first_rank in range(0, rank, TILE_R):
-        b_low = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, n, is_n, tile_rows, width, 1, TILE_R,
-            IS_WHOLE, ALIGN,
-        )  # fmt: skip
-        b_high = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, n + HALF, is_n, tile_rows, width, 1, TILE_R,
-            IS_WHOLE, ALIGN,
-        )  # fmt: skip
-        h = tile_ranks(
-            h_ptr, start, stop, first_rank, rank, stride_h_row, NUM_SPLITS, TILE_P, TILE_M,
-            TILE_R,
-        )  # fmt: skip
-        delta_low += tile_expand(h, b_low, OPERAND)
-        delta_high += tile_expand(h, b_high, OPERAND)
-    low = adapted(low.to(tl.float32), delta_low, scale, is_dora, factor_low[None, :], bias_low[None, :])
-    high = adapted(high.to(tl.float32), delta_high, scale, is_dora, factor_high[None, :], bias_high[None, :])
+    delta_low = tile_delta(
+        b_low, h_ptr, pool_ptr, table, adapter, start, stop, site, rank, n, is_n, tile_rows, width,
+        stride_h_row, NUM_SPLITS, TILE_P, TILE_M, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+    )  # fmt: skip
+    delta_high = tile_delta(
+        b_high, h_ptr, pool_ptr, table, adapter, start, stop, site, rank, n + HALF, is_n, tile_rows, width,
+        stride_h_row, NUM_SPLITS, TILE_P, TILE_M, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+    )  # fmt: skip
+    low = adapted(
+        low.to(tl.float32), delta_low, scale, dora_offset, pool_ptr, bias_ptr + first_column, n, is_n,
+        HAS_BIAS,
+    )  # fmt: skip
+    high = adapted(
+        high.to(tl.float32), delta_high, scale, dora_offset, pool_ptr, bias_ptr + first_column, n + HALF,
+        is_n, HAS_BIAS,
+    )  # fmt: skip
     if kind < 2:
         if HAS_NORM:
             of_heads = head_scales(low, high, eps, TILE_M, HEADS, TILE_I, HEAD_DIM)
-            low *= of_heads * norm_weights(q_norm_ptr, k_norm_ptr, kind, i, is_n)[None, :]
-            high *= of_heads * norm_weights(q_norm_ptr, k_norm_ptr, kind, i + HALF, is_n)[None, :]
-        turn_ptrs = t[:, None] * HEAD_DIM + i[None, :]
-        cos = tl.load(cos_ptr + turn_ptrs, mask=is_element, other=0.0)
-        sin = tl.load(sin_ptr + turn_ptrs + HALF, mask=is_element, other=0.0)
+            low *= of_heads * norm_weights(q_norm_ptr, k_norm_ptr, kind, i, is_n)[:, None]
+            high *= of_heads * norm_weights(q_norm_ptr, k_norm_ptr, kind, i + HALF, is_n)[:, None]
         turned_low = low * cos - high * sin
         high = high * cos + low * sin
         low = turned_low
     if kind == 0:
-        query_ptrs = query_ptr + t[:, None] * (QUERY_HEADS * HEAD_DIM) + n[None, :]
+        query_ptrs = query_ptr + t[None, :] * (QUERY_HEADS * HEAD_DIM) + n[:, None]
         tl.store(query_ptrs, low.to(query_ptr.dtype.element_ty), mask=is_element)
         tl.store(query_ptrs + HALF, high.to(query_ptr.dtype.element_ty), mask=is_element)
     else:
-        slot = tl.load(slots_ptr + t, mask=is_row, other=-1).to(tl.int64)
         to = slot // PAGE_TOKENS * page_elements + layer_offset + slot % PAGE_TOKENS * width
-        to_ptrs = kv_ptr + (to + (kind - 1) * PAGE_TOKENS * width)[:, None] + n[None, :]
-        is_written = is_element & (slot >= 0)[:, None]
+        to_ptrs = kv_ptr + (to + (kind - 1) * PAGE_TOKENS * width)[None, :] + n[:, None]
+        is_written = is_element & (slot >= 0)[None, :]
         tl.store(to_ptrs, low.to(kv_ptr.dtype.element_ty), mask=is_written)
         tl.store(to_ptrs + HALF, high.to(kv_ptr.dtype.element_ty), mask=is_written)

@@ -26,7 +26,7 @@ from kernels.lora_site import LoraSite
 from kernels.lora_tile import (
     let_next_start,
     rank_rows,
-    row_shrink,
+    row_product,
     site_rank,
     tile_shrink,
     wait_for_previous,
@@ -34,6 +34,46 @@ from kernels.lora_tile import (
 from kernels.row_tiles import TILE_FIELDS
 
 _TILE_FIELDS = tl.constexpr(TILE_FIELDS)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _shrink_site(
+    x: tl.tensor,
+    a: tl.tensor,  # the site's first TILE_R rank rows at k
+    h_ptr: tl.tensor,  # at the site's first rank
+    pool_ptr: tl.tensor,
+    table: tl.tuple,
+    adapter: tl.tensor,
+    site: tl.tensor,
+    rank: tl.tensor,
+    t: tl.tensor,
+    is_row: tl.tensor,
+    k: tl.tensor,
+    is_k: tl.tensor,
+    p: tl.tensor,
+    stride_h_rank: tl.tensor,
+    stride_h_row: tl.tensor,
+    tile_rows: tl.tensor,
+    width: tl.tensor,
+    CHUNKS: tl.constexpr,
+    TILE_R: tl.constexpr,
+    IS_WHOLE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    OPERAND: tl.constexpr,
+) -> None:
+    r = tl.arange(0, TILE_R)
+    h_ptrs = h_ptr + (r * stride_h_rank)[:, None] + t[None, :] * stride_h_row + p
+    tl.store(h_ptrs, tile_shrink(x, a, CHUNKS, OPERAND), mask=(r < rank)[:, None] & is_row[None, :])
+    for first_rank in range(TILE_R, rank, TILE_R):
+        a = rank_rows(
+            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
+            ALIGN,
+        )  # fmt: skip
+        is_rank = first_rank + r < rank
+        tl.store(
+            h_ptrs + first_rank * stride_h_rank, tile_shrink(x, a, CHUNKS, OPERAND),
+            mask=is_rank[:, None] & is_row[None, :],
+        )  # fmt: skip
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -60,39 +100,43 @@ def _norm_shrink_row(
     NUM_SUMS: tl.constexpr,
     TILE_C: tl.constexpr,
     SPLIT_K: tl.constexpr,
+    CHUNKS: tl.constexpr,
     TILE_R: tl.constexpr,
     IS_WHOLE: tl.constexpr,
     ALIGN: tl.constexpr,
+    OPERAND: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    site = first_site + g
-    t = row.to(tl.int64)
     k = p * SPLIT_K + tl.arange(0, SPLIT_K)
     is_k = k < width
+    site = first_site + g
     rank = site_rank(table, adapter, site)
     a = rank_rows(
         pool_ptr, table, adapter, site, 0, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE, ALIGN,
     )  # fmt: skip
+    t = row.to(tl.int64)
+    at = t * width + k
     if HAS_NORM:
         weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
     wait_for_previous(PDL)
-    x = tl.load(hidden_ptr + t * width + k, mask=is_k, other=0.0)
+    x = tl.load(hidden_ptr + at, mask=is_k, other=0.0)
     if HAS_NORM:
         c = tl.arange(0, TILE_C)
         sums = tl.load(sums_ptr + t * NUM_SUMS + c, mask=c < NUM_SUMS, other=0.0)
         scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
         x = (x.to(tl.float32) * scale * weight).to(x_ptr.dtype.element_ty)
         if g == 0:
-            tl.store(x_ptr + t * width + k, x, mask=is_k)
+            tl.store(x_ptr + at, x, mask=is_k)
     r = tl.arange(0, TILE_R)
-    h_ptrs = h_ptr + t * stride_h_row + (g * ranks + r) * stride_h_rank + p
-    tl.store(h_ptrs, row_shrink(x, a), mask=r < rank)
+    h_ptrs = h_ptr + (g * ranks + r) * stride_h_rank + t * stride_h_row + p
+    tl.store(h_ptrs, row_product(x, a, CHUNKS, OPERAND), mask=r < rank)
     for first_rank in range(TILE_R, rank, TILE_R):
         a = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R,
-            IS_WHOLE, ALIGN,
+            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
+            ALIGN,
         )  # fmt: skip
-        tl.store(h_ptrs + first_rank * stride_h_rank, row_shrink(x, a), mask=first_rank + r < rank)
+        h = row_product(x, a, CHUNKS, OPERAND)
+        tl.store(h_ptrs + first_rank * stride_h_rank, h, mask=first_rank + r < rank)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -107,7 +151,6 @@ def _norm_shrink_tile(
     adapter: tl.tensor,
     start: tl.tensor,
     stop: tl.tensor,
-    g: tl.tensor,
     p: tl.tensor,
     first_site: tl.tensor,
     width: tl.tensor,
@@ -117,52 +160,53 @@ def _norm_shrink_tile(
     ranks: tl.tensor,
     tile_rows: tl.tensor,
     HAS_NORM: tl.constexpr,
+    GROUP_SITES: tl.constexpr,
     NUM_SUMS: tl.constexpr,
     TILE_C: tl.constexpr,
     SPLIT_K: tl.constexpr,
     TILE_M: tl.constexpr,
-    TILE_K: tl.constexpr,
+    CHUNKS: tl.constexpr,
     TILE_R: tl.constexpr,
     IS_WHOLE: tl.constexpr,
     ALIGN: tl.constexpr,
     OPERAND: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    site = first_site + g
+    k = p * SPLIT_K + tl.arange(0, SPLIT_K)
+    is_k = k < width
+    # Of every site before the wait: they depend on no kernel.
+    site_ranks = ()
+    site_rows = ()
+    for g in tl.static_range(GROUP_SITES):
+        rank = site_rank(table, adapter, first_site + g)
+        a = rank_rows(
+            pool_ptr, table, adapter, first_site + g, 0, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
+            ALIGN,
+        )  # fmt: skip
+        # Triton knows no unpacking.
+        site_ranks = site_ranks + (rank,)  # type: ignore[assignment]  # noqa: RUF005
+        site_rows = site_rows + (a,)  # type: ignore[assignment]  # noqa: RUF005
     t = start + tl.arange(0, TILE_M).to(tl.int64)
     is_row = t < stop
-    rank = site_rank(table, adapter, site)
+    at = t[None, :] * width + k[:, None]
+    is_element = is_k[:, None] & is_row[None, :]
+    if HAS_NORM:
+        weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
     wait_for_previous(PDL)
-    scale = tl.full((TILE_M,), 1.0, tl.float32)
+    x = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
     if HAS_NORM:
         c = tl.arange(0, TILE_C)
-        is_sum = is_row[:, None] & (c < NUM_SUMS)[None, :]
-        sums = tl.load(sums_ptr + t[:, None] * NUM_SUMS + c[None, :], mask=is_sum, other=0.0)
-        scale = tl.rsqrt(tl.sum(sums, 1) / width + eps)
-    r = tl.arange(0, TILE_R)
-    h_ptrs = h_ptr + t[:, None] * stride_h_row + ((g * ranks + r) * stride_h_rank)[None, :] + p
-    # At least once, since x is wanted of base rows too.
-    for first_rank in range(0, tl.maximum(rank, 1), TILE_R):
-        h = tl.full((TILE_M, TILE_R), 0.0, tl.float32)
-        for first in range(0, SPLIT_K, TILE_K):
-            k = p * SPLIT_K + first + tl.arange(0, TILE_K)
-            is_k = k < width
-            a = rank_rows(
-                pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R,
-                IS_WHOLE, ALIGN,
-            )  # fmt: skip
-            at = t[:, None] * width + k[None, :]
-            is_element = is_row[:, None] & is_k[None, :]
-            x = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
-            if HAS_NORM:
-                weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
-                x = (x.to(tl.float32) * scale[:, None] * weight[None, :]).to(x_ptr.dtype.element_ty)
-                if g + first_rank == 0:
-                    tl.store(x_ptr + at, x, mask=is_element)
-            h += tile_shrink(x, a, OPERAND)
-        tl.store(
-            h_ptrs + first_rank * stride_h_rank, h, mask=is_row[:, None] & (first_rank + r < rank)[None, :]
-        )
+        is_sum = (c < NUM_SUMS)[:, None] & is_row[None, :]
+        sums = tl.load(sums_ptr + t[None, :] * NUM_SUMS + c[:, None], mask=is_sum, other=0.0)
+        scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
+        x = (x.to(tl.float32) * scale[None, :] * weight[:, None]).to(x_ptr.dtype.element_ty)
+        tl.store(x_ptr + at, x, mask=is_element)
+    for g in tl.static_range(GROUP_SITES):
+        _shrink_site(
+            x, site_rows[g], h_ptr + g * ranks * stride_h_rank, pool_ptr, table, adapter, first_site + g,
+            site_ranks[g], t, is_row, k, is_k, p, stride_h_rank, stride_h_row, tile_rows, width, CHUNKS,
+            TILE_R, IS_WHOLE, ALIGN, OPERAND,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["first_site"])  # type: ignore[untyped-decorator]
@@ -194,36 +238,39 @@ def norm_shrink_kernel(
     TILE_C: tl.constexpr,
     SPLIT_K: tl.constexpr,
     TILE_M: tl.constexpr,
-    TILE_K: tl.constexpr,
+    CHUNKS: tl.constexpr,
     TILE_R: tl.constexpr,
     IS_WHOLE: tl.constexpr,
     ALIGN: tl.constexpr,
     OPERAND: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    """Programs take turns in the items: a row tile, a split of K and a site each."""
+    """Programs take turns in the items: a row tile, a split of K and a site each.
+
+    What is read of one row is little beside a site's A. Of many it is not: there one item serves all sites.
+    """
     let_next_start(PDL)
     table = (ranks_ptr, scales_ptr, offsets_ptr, dora_offsets_ptr, num_sites, max_tiles)
     num_parts = tl.cdiv(width, SPLIT_K) * GROUP_SITES
     num_items = tl.load(num_tiles_ptr) * num_parts
     for item in range(tl.program_id(0), num_items, tl.num_programs(0)):
         tile_ptr = row_tiles_ptr + item // num_parts * _TILE_FIELDS
-        p = item % num_parts // GROUP_SITES
-        g = item % GROUP_SITES
         adapter = tl.load(tile_ptr).to(tl.int64)
         start = tl.load(tile_ptr + 1)
         stop = tl.load(tile_ptr + 2)
+        p = item % num_parts // GROUP_SITES
+        g = item % GROUP_SITES
         if stop - start == 1:
             _norm_shrink_row(
                 x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, g, p,
                 first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, NUM_SUMS,
-                TILE_C, SPLIT_K, TILE_R, IS_WHOLE, ALIGN, PDL,
+                TILE_C, SPLIT_K, CHUNKS, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
             )  # fmt: skip
-        else:
+        elif g == 0:
             _norm_shrink_tile(
-                x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, stop, g,
-                p, first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM,
-                NUM_SUMS, TILE_C, SPLIT_K, TILE_M, TILE_K, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+                x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, stop, p,
+                first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, GROUP_SITES,
+                NUM_SUMS, TILE_C, SPLIT_K, TILE_M, CHUNKS, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
             )  # fmt: skip
     # A program without work waits too.
     wait_for_previous(PDL)
@@ -261,7 +308,8 @@ def _launch(
 ) -> Shrunk:
     num_rows, width = hidden_TK.shape
     table, tiles, row_tiles = launch.table, launch.tiles, launch.row_tiles
-    num_splits = triton.cdiv(width, tiles.shrink_split)
+    split, num_warps = tiles.shrink(width)
+    num_splits = triton.cdiv(width, split)
     num_sums = 1 if sums_TC is None else sums_TC.shape[1]
     shrunk = launch.scratch(num_splits, num_rows, len(sites))
     norm_shrink_kernel[launch.grid(num_splits * len(sites))](
@@ -285,10 +333,10 @@ def _launch(
         GROUP_SITES=len(sites),
         NUM_SUMS=num_sums,
         TILE_C=power_of_two(num_sums),
-        SPLIT_K=tiles.shrink_split,
+        SPLIT_K=split,
         TILE_M=row_tiles.tile_rows,
-        TILE_K=tiles.shrink_columns,
+        CHUNKS=num_warps,
         **launch.constants(sites, x_TK),
-        **launch.options(tiles.shrink_warps, tiles.shrink_registers),
+        **launch.options(num_warps, tiles.max_registers),
     )
     return shrunk

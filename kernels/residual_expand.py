@@ -19,18 +19,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two, row_parts
 from kernels.lora_site import LoraSite
 from kernels.lora_tile import (
     adapted,
     let_next_start,
     rank_rows,
-    row_expand,
+    row_delta,
     row_ranks,
-    site_factors,
     site_rank,
-    tile_expand,
-    tile_ranks,
+    site_scale,
+    tile_delta,
     wait_for_previous,
 )
 from kernels.row_tiles import TILE_FIELDS
@@ -57,6 +56,7 @@ def _residual_row(
     NUM_SPLITS: tl.constexpr,
     TILE_P: tl.constexpr,
     HAS_Y: tl.constexpr,
+    ROW_PARTS: tl.constexpr,
     TILE_N: tl.constexpr,
     TILE_R: tl.constexpr,
     IS_WHOLE: tl.constexpr,
@@ -64,37 +64,32 @@ def _residual_row(
     OPERAND: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    n = c * TILE_N + tl.arange(0, TILE_N)
+    n = c * TILE_N + tl.arange(0, ROW_PARTS * TILE_N)
     is_n = n < width
     t = row.to(tl.int64)
     at = t * width + n
     if HAS_Y:
         rank = site_rank(table, adapter, site)
-        wait_for_previous(PDL)
+        scale, dora_offset = site_scale(table, adapter, site)
+    wait_for_previous(PDL)
+    if HAS_Y:
         h = row_ranks(h_ptr, t, 0, rank, stride_h_row, NUM_SPLITS, TILE_P, TILE_R)
         b = rank_rows(
             pool_ptr, table, adapter, site, 0, rank, n, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE, ALIGN,
         )  # fmt: skip
-        scale, is_dora, factor, bias = site_factors(pool_ptr, y_ptr, table, adapter, site, n, is_n, False)
+    hidden = tl.load(hidden_ptr + at, mask=is_n, other=0.0)
+    if HAS_Y:
         y = tl.load(y_ptr + at, mask=is_n, other=0.0).to(tl.float32)
-        hidden = tl.load(hidden_ptr + at, mask=is_n, other=0.0).to(tl.float32)
-        delta = row_expand(h, b, OPERAND)
-        for first_rank in range(TILE_R, rank, TILE_R):
-            h = row_ranks(
-                h_ptr, t, first_rank, rank, stride_h_row, NUM_SPLITS, TILE_P, TILE_R,
-            )  # fmt: skip
-            b = rank_rows(
-                pool_ptr, table, adapter, site, first_rank, rank, n, is_n, tile_rows, width, 1, TILE_R,
-                IS_WHOLE, ALIGN,
-            )  # fmt: skip
-            delta += row_expand(h, b, OPERAND)
-        rounded = (hidden + adapted(y, delta, scale, is_dora, factor, bias)).to(hidden_ptr.dtype.element_ty)
-        tl.store(hidden_ptr + at, rounded, mask=is_n)
-        hidden = rounded.to(tl.float32)
-    else:
-        wait_for_previous(PDL)
-        hidden = tl.load(hidden_ptr + at, mask=is_n, other=0.0).to(tl.float32)
-    tl.store(sums_ptr + t * num_columns + c, tl.sum(hidden * hidden, 0))
+        delta = row_delta(
+            b, h, h_ptr, pool_ptr, table, adapter, t, site, rank, n, is_n, tile_rows, width, stride_h_row,
+            NUM_SPLITS, TILE_P, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+        )  # fmt: skip
+        z = adapted(y, delta, scale, dora_offset, pool_ptr, y_ptr, n, is_n, False)
+        hidden = (hidden.to(tl.float32) + z).to(hidden_ptr.dtype.element_ty)
+        tl.store(hidden_ptr + at, hidden, mask=is_n)
+    wide = tl.reshape(hidden.to(tl.float32), (ROW_PARTS, TILE_N))
+    parts = c + tl.arange(0, ROW_PARTS)
+    tl.store(sums_ptr + t * num_columns + parts, tl.sum(wide * wide, 1), mask=parts < num_columns)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -129,30 +124,27 @@ def _residual_tile(
     is_n = n < width
     t = start + tl.arange(0, TILE_M).to(tl.int64)
     is_row = t < stop
-    is_element = is_row[:, None] & is_n[None, :]
-    at = t[:, None] * width + n[None, :]
+    is_element = is_n[:, None] & is_row[None, :]
+    at = t[None, :] * width + n[:, None]
+    if HAS_Y:
+        rank = site_rank(table, adapter, site)
+        scale, dora_offset = site_scale(table, adapter, site)
+        b = rank_rows(
+            pool_ptr, table, adapter, site, 0, rank, n, is_n, tile_rows, width, 1, TILE_R, IS_WHOLE, ALIGN,
+        )  # fmt: skip
     wait_for_previous(PDL)
     hidden = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
     if HAS_Y:
-        rank = site_rank(table, adapter, site)
-        scale, is_dora, factor, bias = site_factors(pool_ptr, y_ptr, table, adapter, site, n, is_n, False)
         y = tl.load(y_ptr + at, mask=is_element, other=0.0)
-        delta = tl.full((TILE_M, TILE_N), 0.0, tl.float32)
-        for first_rank in range(0, rank, TILE_R):
-            b = rank_rows(
-                pool_ptr, table, adapter, site, first_rank, rank, n, is_n, tile_rows, width, 1, TILE_R,
-                IS_WHOLE, ALIGN,
-            )  # fmt: skip
-            h = tile_ranks(
-                h_ptr, start, stop, first_rank, rank, stride_h_row, NUM_SPLITS, TILE_P,
-                TILE_M, TILE_R,
-            )  # fmt: skip
-            delta += tile_expand(h, b, OPERAND)
-        z = adapted(y.to(tl.float32), delta, scale, is_dora, factor[None, :], bias[None, :])
+        delta = tile_delta(
+            b, h_ptr, pool_ptr, table, adapter, start, stop, site, rank, n, is_n, tile_rows, width,
+            stride_h_row, NUM_SPLITS, TILE_P, TILE_M, TILE_R, IS_WHOLE, ALIGN, OPERAND,
+        )  # fmt: skip
+        z = adapted(y.to(tl.float32), delta, scale, dora_offset, pool_ptr, y_ptr, n, is_n, False)
         hidden = (hidden.to(tl.float32) + z).to(hidden_ptr.dtype.element_ty)
         tl.store(hidden_ptr + at, hidden, mask=is_element)
     wide = hidden.to(tl.float32)
-    tl.store(sums_ptr + t * num_columns + c, tl.sum(wide * wide, 1), mask=is_row)
+    tl.store(sums_ptr + t * num_columns + c, tl.sum(wide * wide, 0), mask=is_row)
 
 
 @triton.jit(do_not_specialize=["site"])  # type: ignore[untyped-decorator]
@@ -177,6 +169,7 @@ def residual_expand_kernel(
     NUM_SPLITS: tl.constexpr,
     TILE_P: tl.constexpr,
     HAS_Y: tl.constexpr,
+    ROW_PARTS: tl.constexpr,
     TILE_M: tl.constexpr,
     TILE_N: tl.constexpr,
     TILE_R: tl.constexpr,
@@ -197,16 +190,17 @@ def residual_expand_kernel(
         start = tl.load(tile_ptr + 1)
         stop = tl.load(tile_ptr + 2)
         if stop - start == 1:
-            _residual_row(
-                hidden_ptr, sums_ptr, y_ptr, h_ptr, pool_ptr, table, adapter, start, c, site, width,
-                num_columns, stride_h_row, tile_rows, NUM_SPLITS, TILE_P, HAS_Y, TILE_N,
-                TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
-            )  # fmt: skip
+            if c % ROW_PARTS == 0:
+                _residual_row(
+                    hidden_ptr, sums_ptr, y_ptr, h_ptr, pool_ptr, table, adapter, start, c, site, width,
+                    num_columns, stride_h_row, tile_rows, NUM_SPLITS, TILE_P, HAS_Y, ROW_PARTS, TILE_N,
+                    TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+                )  # fmt: skip
         else:
             _residual_tile(
                 hidden_ptr, sums_ptr, y_ptr, h_ptr, pool_ptr, table, adapter, start, stop, c, site, width,
-                num_columns, stride_h_row, tile_rows, NUM_SPLITS, TILE_P, HAS_Y, TILE_M,
-                TILE_N, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+                num_columns, stride_h_row, tile_rows, NUM_SPLITS, TILE_P, HAS_Y, TILE_M, TILE_N, TILE_R,
+                IS_WHOLE, ALIGN, OPERAND, PDL,
             )  # fmt: skip
     # A program without work waits too.
     wait_for_previous(PDL)
@@ -251,9 +245,10 @@ def _launch(
         NUM_SPLITS=shrunk.num_splits,
         TILE_P=power_of_two(shrunk.num_splits),
         HAS_Y=y_TH is not None,
+        ROW_PARTS=row_parts(tiles.residual_columns, tiles.residual_warps),
         TILE_M=row_tiles.tile_rows,
         TILE_N=tiles.residual_columns,
         **launch.constants([site], hidden_TH),
-        **launch.options(tiles.residual_warps, tiles.residual_registers),
+        **launch.options(tiles.residual_warps, tiles.max_registers),
     )
     return sums_TC

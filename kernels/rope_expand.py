@@ -20,9 +20,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.head_block import block_of_heads
 from kernels.heads_row import heads_row
 from kernels.heads_tile import heads_tile
-from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two, row_parts
 from kernels.lora_site import LoraSite
 from kernels.lora_tile import let_next_start, wait_for_previous
 from kernels.paged_kv import PagedKv
@@ -86,6 +87,7 @@ def rope_expand_kernel(
     HAS_NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HEADS: tl.constexpr,
+    ROW_HEADS: tl.constexpr,
     TILE_M: tl.constexpr,
     TILE_I: tl.constexpr,
     TILE_R: tl.constexpr,
@@ -106,20 +108,23 @@ def rope_expand_kernel(
         start = tl.load(tile_ptr + 1)
         stop = tl.load(tile_ptr + 2)
         if stop - start == 1:
-            heads_row(
-                query_ptr, kv_ptr, pool_ptr, qkv_ptr, bias_ptr, h_ptr, cos_ptr, sin_ptr, slots_ptr,
-                q_norm_ptr, k_norm_ptr, table, adapter, start, block, first_site, layer_offset, page_elements,
-                eps, stride_h_row, ranks, q_tile_rows, kv_tile_rows, NUM_SPLITS, TILE_P, QUERY_HEADS,
-                KV_HEADS, HEAD_DIM, PAGE_TOKENS, HAS_NORM, HAS_BIAS, HEADS, TILE_I, TILE_R,
-                IS_WHOLE, ALIGN, OPERAND, PDL,
-            )  # fmt: skip
+            first_head = block_of_heads(block, QUERY_HEADS, KV_HEADS, HEADS)[2]
+            if first_head % ROW_HEADS == 0:
+                heads_row(
+                    query_ptr, kv_ptr, pool_ptr, qkv_ptr, bias_ptr, h_ptr, cos_ptr, sin_ptr, slots_ptr,
+                    q_norm_ptr, k_norm_ptr, table, adapter, start, block, first_site, layer_offset,
+                    page_elements, eps, stride_h_row, ranks, q_tile_rows, kv_tile_rows, NUM_SPLITS, TILE_P,
+                    QUERY_HEADS, KV_HEADS, HEAD_DIM, PAGE_TOKENS, HAS_NORM, HAS_BIAS, HEADS, ROW_HEADS,
+                    TILE_I, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+                )  # fmt: skip
         else:
             heads_tile(
                 query_ptr, kv_ptr, pool_ptr, qkv_ptr, bias_ptr, h_ptr, cos_ptr, sin_ptr, slots_ptr,
                 q_norm_ptr, k_norm_ptr, table, adapter, start, stop, block, first_site, layer_offset,
-                page_elements, eps, stride_h_row, ranks, q_tile_rows, kv_tile_rows, NUM_SPLITS, TILE_P,
-                QUERY_HEADS, KV_HEADS, HEAD_DIM, PAGE_TOKENS, HAS_NORM, HAS_BIAS, HEADS, TILE_M, TILE_I,
-                TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
+                page_elements, eps,
+                stride_h_row, ranks, q_tile_rows, kv_tile_rows, NUM_SPLITS, TILE_P, QUERY_HEADS, KV_HEADS,
+                HEAD_DIM, PAGE_TOKENS, HAS_NORM, HAS_BIAS, HEADS, TILE_M, TILE_I, TILE_R, IS_WHOLE, ALIGN,
+                OPERAND, PDL,
             )  # fmt: skip
     # A program without work waits too.
     wait_for_previous(PDL)
@@ -139,6 +144,7 @@ def rope_expand(
     step are left unwritten. float32, bfloat16 or float16, contiguous.
     """
     kv, table, tiles, row_tiles = turn.kv, launch.table, launch.tiles, launch.row_tiles
+    half_tile = max(16, power_of_two(kv.head_dim // 2))
     num_heads = qkv_TX.shape[1] // kv.head_dim - 2 * kv.num_kv_heads
     shape = (len(qkv_TX), num_heads, kv.head_dim)
     query_TQD = torch.empty(shape, dtype=qkv_TX.dtype, device=qkv_TX.device)
@@ -176,9 +182,10 @@ def rope_expand(
         HAS_NORM=turn.norms is not None,
         HAS_BIAS=bias_X is not None,
         HEADS=tiles.heads,
+        ROW_HEADS=tiles.heads * row_parts(tiles.heads * half_tile, tiles.rope_warps),
         TILE_M=row_tiles.tile_rows,
-        TILE_I=max(16, power_of_two(kv.head_dim // 2)),
+        TILE_I=half_tile,
         **launch.constants(sites, qkv_TX),
-        **launch.options(tiles.rope_warps),
+        **launch.options(tiles.rope_warps, tiles.max_registers),
     )
     return query_TQD

@@ -148,7 +148,8 @@ class TritonSgmv:
     def _expand(
         self, y_TN: Tensor, h_PTR: Tensor, group: SiteGroup, step: LoraStep, bias_N: Tensor | None
     ) -> None:
-        expand_kernel[(len(step.row_tiles.tiles_W3), len(group.columns_C2))](
+        num_tiles, num_columns = len(step.row_tiles.tiles_W3), len(group.columns_C2)
+        expand_kernel[(num_tiles, tuning.num_expand_programs(num_tiles, num_columns))](
             y_TN,
             h_PTR,
             self.table.pool_E,
@@ -165,6 +166,8 @@ class TritonSgmv:
             h_PTR.stride(1),
             len(self.table.sites),
             self.table.offsets_NW2J.shape[-1],
+            num_columns,
+            NUM_SITES=group.num_sites,
             RANKS=step.rank_capacity,
             NUM_SPLITS=len(h_PTR),
             HAS_BIAS=bias_N is not None,

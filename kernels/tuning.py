@@ -23,7 +23,8 @@ SHRINK_TILE_K = 128
 EXPAND_TILE_N = 128
 """Columns of y that one expand program writes."""
 
-_DECODE_TILE_ROWS = 16
+_EXPAND_PROGRAMS = 4096
+_DECODE_TILE_ROWS = 8
 _PREFILL_TILE_ROWS = 64
 _PREFILL_MEAN_ROWS = 32
 _MIN_SPLIT_FEATURES = 1024
@@ -42,8 +43,8 @@ def row_tile(num_rows: int, num_segments: int) -> int:
 def padded_row_tile(num_rows: int) -> int:
     """The same for a step that is padded to `num_rows`, whatever they turn out to be.
 
-    In a step with room for little more than the sequences that decode, most tiles are single rows: those
-    the 16-row kernels have paths for. In a larger one most rows are of chunks, and tiles of 64 read
+    In a step with room for little more than the sequences that decode, most tiles are single rows, of which
+    small tiles waste less. In a larger one most rows are of chunks, and tiles of 64 read
     weights a quarter as often.
     """
     return _PREFILL_TILE_ROWS if num_rows > MAX_PADDED_DECODE_ROWS else _DECODE_TILE_ROWS
@@ -57,8 +58,20 @@ def num_shrink_splits(in_features: int) -> int:
     return min(_MAX_SPLITS, max(1, in_features // _MIN_SPLIT_FEATURES))
 
 
+def num_expand_programs(num_tiles: int, num_columns: int) -> int:
+    """Programs that take turns in a row tile's column tiles.
+
+    A head has a thousand of them, and hardly an adapter has weights for it: as many programs that end at
+    once for every row would take longer than the rest of its kernel.
+    """
+    return max(1, min(num_columns, _EXPAND_PROGRAMS // num_tiles))
+
+
 ATTENTION_TILE_KEYS = 64
 """Keys that one step of an attention program reads."""
+
+DECODE_ATTENTION_STAGES = 2
+"""Steps that a decode attention program has under way at once; with three, fewer programs fit."""
 
 PREFILL_TILE_ROWS = 64
 """Query rows, tokens times query heads of a KV head, of one prefill attention program."""
@@ -84,64 +97,69 @@ def num_key_splits(num_programs: int) -> int:
 class FusedTiles:
     """Sizes of the kernels that do LoRA arithmetic beside the pointwise work, for row tiles of one size.
 
-    What a row's sums depend on follows from widths and from the kind of step alone, never from the
-    batch. A warp reads 256 columns of 16 bits at once.
+    A program takes all its elements at once: loads that wait for one another cost more than small
+    programs do. What a row's sums depend on follows from widths and from the kind of step alone, never
+    from the batch.
     """
 
     residual_columns: int
     """Columns of one program of residual_expand, and of one sum of squares."""
     residual_warps: int
     shrink_split: int
-    """In features of one program of norm_shrink, and of one split; one row takes them at once."""
-    shrink_columns: int
-    """In features that it multiplies at once where a tile has more rows than one."""
+    """In features of one program of norm_shrink, and of one split, of inputs up to `shrink_wide` wide."""
     shrink_warps: int
+    shrink_wide: int
+    shrink_wide_split: int
+    """The same of wider inputs: few splits, since whoever reads h adds them up."""
+    shrink_wide_warps: int
     heads: int
     """Heads of one program of rope_expand."""
     rope_warps: int
-    silu_split: int
-    """Features of one program of silu_expand_shrink, and of one split; one row takes them at once."""
     silu_columns: int
-    """Features that it takes at once where a tile has more rows than one."""
+    """Features of one program of silu_expand."""
     silu_warps: int
-    residual_registers: int | None = None
-    """Registers of a thread at most, so that a multiprocessor has more programs at once; None: no bound."""
-    shrink_registers: int | None = None
-    silu_registers: int | None = None
+    max_registers: int | None = None
+    """Of a thread in these kernels, so that a multiprocessor has more programs at once; None: no bound."""
     combine_columns: int = 512
     """In features of one program of combine_shrink, cut to whole heads."""
     combine_warps: int = 4
+
+    def shrink(self, in_features: int) -> tuple[int, int]:
+        """(features of a split, warps) of a program that shrinks so wide an input."""
+        if in_features <= self.shrink_wide:
+            return self.shrink_split, self.shrink_warps
+        return self.shrink_wide_split, self.shrink_wide_warps
 
 
 _FUSED_DECODE = FusedTiles(
     residual_columns=256,
     residual_warps=4,
     shrink_split=512,
-    shrink_columns=128,
-    shrink_warps=4,
+    shrink_warps=8,
+    shrink_wide=8192,
+    shrink_wide_split=1024,
+    shrink_wide_warps=8,
     heads=2,
     rope_warps=4,
-    silu_split=512,
-    silu_columns=128,
+    silu_columns=256,
     silu_warps=4,
-    residual_registers=128,
-    shrink_registers=128,
-    silu_registers=168,
+    max_registers=128,
 )
 _FUSED_PREFILL = FusedTiles(
     residual_columns=128,
     residual_warps=8,
-    shrink_split=512,
-    shrink_columns=128,
-    shrink_warps=4,
+    shrink_split=256,
+    shrink_warps=8,
+    shrink_wide=8192,
+    shrink_wide_split=256,
+    shrink_wide_warps=8,
     heads=1,
     rope_warps=8,
-    silu_split=2048,
     silu_columns=64,
     silu_warps=8,
 )
 
-FUSED_PROGRAMS_A_SM = 8
+FUSED_PROGRAMS_A_SM = 16
 """Programs that a fused kernel launches a multiprocessor at most; they take turns in its items."""
 
 MAX_COMBINE_SHRINK_ROWS = 64

@@ -19,7 +19,7 @@ from kernels.rope_expand import HeadTurn, rope_expand
 from kernels.row_tiles import make_row_tiles
 from kernels.segments import BASE
 from kernels.sgmv_triton import rank_capacity
-from kernels.silu_expand_shrink import silu_expand_shrink
+from kernels.silu_expand import silu_expand
 from kernels.tuning import FusedTiles, fused_tiles
 from tests.lora_cases import make_sites, make_world
 from tests.sgmv_checks import Runs, poisoned_memory
@@ -32,12 +32,13 @@ ROUNDING = {torch.float32: 0.0, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 SMALL_TILES = FusedTiles(
     residual_columns=32,
     residual_warps=4,
-    shrink_split=32,
-    shrink_columns=16,
+    shrink_split=16,
     shrink_warps=4,
+    shrink_wide=64,
+    shrink_wide_split=32,
+    shrink_wide_warps=4,
     heads=2,
     rope_warps=4,
-    silu_split=64,
     silu_columns=16,
     silu_warps=4,
     combine_columns=32,
@@ -57,7 +58,7 @@ class FusedCase:
     head_dim: int = 16
     features: int = 80
     page_elements: int = 4096
-    tile_rows: int = 16
+    tile_rows: int = 8
     has_bias: bool = False
     has_norms: bool = False
     num_programs: int = 5
@@ -252,10 +253,11 @@ def run_combine(world: FusedWorld) -> list[Tensor]:
 def run_silu(world: FusedWorld) -> list[Tensor]:
     y = world.random(world.num_rows, 2 * world.case.features)
     shrunk, hs = world.shrunk(world.sites[4:6], 2)
-    x, following = silu_expand_shrink(world.launch, y, shrunk, world.sites[4:])
+    x = silu_expand(world.launch, y, shrunk, world.sites[4:6])
     exact = world.reference.silu_mul(y, hs, world.sites[4:6])
     # An error of gate counts as many times as up is large.
     world.check(x, exact, 700)
+    following = shrink(world.launch, x, world.sites[6])
     world.check_shrunk(following, x, world.sites[6:])
     return [x, following.h_TXP[..., : following.num_splits]]
 
@@ -300,7 +302,8 @@ def check_rows_alone(dtype: torch.dtype, device: str) -> None:
         stream = hidden[rows].clone()
         sums_TC = residual_expand_(world.launch, stream, y[rows], part(down_h), world.sites[6])
         x, shrunk = norm_shrink(world.launch, stream, sums_TC, weight_H, EPS, world.sites[:3])
-        inner, following = silu_expand_shrink(world.launch, gate_up[rows], part(gate_up_h), world.sites[4:])
+        inner = silu_expand(world.launch, gate_up[rows], part(gate_up_h), world.sites[4:6])
+        following = shrink(world.launch, inner, world.sites[6])
         return [stream, sums_TC, x, shrunk.h_TXP, inner, following.h_TXP]
 
     with poisoned_memory():

@@ -63,7 +63,7 @@ class World:
 def test_a_replayed_step_gives_the_eager_step_s_logits(
     tmp_path: Path, architecture: TinyModel, lora_kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So the smaller of the two sizes has tiles of 16 rows, the larger of 64.
+    # So the smaller of the two sizes has small row tiles, the larger tiles of 64 rows.
     monkeypatch.setattr("kernels.tuning.MAX_PADDED_DECODE_ROWS", 64)
     world = World(architecture, tmp_path, lora_kernels)
     for chunks, silent in MIXES.values():

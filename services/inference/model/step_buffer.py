@@ -20,7 +20,7 @@ from services.inference.model.sent_words import SentWords, WordArray
 from services.inference.model.tile_cuts import cut_runs
 
 NO_SLOT = -1
-DECODE_TILE_ROWS = 16
+DECODE_TILE_ROWS = 8
 _ROW_FIELDS = 6
 _ALIGNMENT = 16
 

@@ -20,7 +20,7 @@ from kernels.norm_shrink import norm_shrink, shrink
 from kernels.residual_expand import residual_expand_, square_sums
 from kernels.rope_expand import rope_expand
 from kernels.segments import Segments
-from kernels.silu_expand_shrink import silu_expand_shrink
+from kernels.silu_expand import silu_expand
 from services.inference.layer_gates import LayerGates
 from services.inference.model.attention import AttentionStep
 from services.inference.model.config import ModelConfig
@@ -81,7 +81,8 @@ class TritonLayers:
     ) -> Tensor:
         """Adds the layer's MLP, whose sites are gate, up and down, to hidden_TH; the new sums of squares."""
         x_TH, shrunk = norm_shrink(launch, hidden_TH, sums_TC, weights.post_norm_H, self._eps, sites[:2])
-        inner_TF, shrunk = silu_expand_shrink(launch, F.linear(x_TH, weights.gate_up_OI), shrunk, sites)
+        inner_TF = silu_expand(launch, F.linear(x_TH, weights.gate_up_OI), shrunk, sites[:2])
+        shrunk = shrink(launch, inner_TF, sites[2])
         return residual_expand_(launch, hidden_TH, F.linear(inner_TF, weights.down_OI), shrunk, sites[2])
 
 

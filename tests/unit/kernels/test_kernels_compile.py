@@ -28,7 +28,8 @@ from kernels.residual_expand import residual_expand_kernel
 from kernels.rope_expand import rope_expand_kernel
 from kernels.rope_kv_write import rope_kv_write_kernel
 from kernels.shrink import shrink_embedding_kernel, shrink_kernel
-from kernels.silu_expand_shrink import silu_expand_shrink_kernel
+from kernels.lora_launch import row_parts
+from kernels.silu_expand import silu_expand_kernel
 from kernels.tuning import fused_tiles
 
 def check(kernel, dtype, options=None, **constants):
@@ -58,22 +59,27 @@ def check(kernel, dtype, options=None, **constants):
 _FUSED = """
 def check_fused(dtype, operand, align, is_whole, pdl, flag):
     rows = dict(TILE_R=16, IS_WHOLE=is_whole, ALIGN=align, PDL=pdl)
-    for tile_rows in (16, 64):
+    for tile_rows in (8, 64):
         tiles = fused_tiles(tile_rows)
         shared = dict(TILE_M=tile_rows, OPERAND=operand, **rows)
-        def options(warps, registers=None):
-            return dict(num_warps=warps, num_stages=1, launch_pdl=pdl, maxnreg=registers)
+        def options(warps):
+            return dict(num_warps=warps, num_stages=1, launch_pdl=pdl, maxnreg=tiles.max_registers)
         splits = dict(NUM_SPLITS=7, TILE_P=8)
-        check(residual_expand_kernel, dtype, options(tiles.residual_warps, tiles.residual_registers),
-              HAS_Y=flag, TILE_N=tiles.residual_columns, **splits, **shared)
-        check(norm_shrink_kernel, dtype, options(tiles.shrink_warps, tiles.shrink_registers),
-              HAS_NORM=flag, GROUP_SITES=3, NUM_SUMS=9,
-              TILE_C=16, SPLIT_K=tiles.shrink_split, TILE_K=tiles.shrink_columns, **shared)
-        check(rope_expand_kernel, dtype, options(tiles.rope_warps), QUERY_HEADS=32, KV_HEADS=8, HEAD_DIM=128,
-              PAGE_TOKENS=16, HAS_NORM=flag, HAS_BIAS=flag, HEADS=tiles.heads, TILE_I=64, **splits, **shared)
-        check(silu_expand_shrink_kernel, dtype, options(tiles.silu_warps, tiles.silu_registers),
-              SPLIT_F=tiles.silu_split, HAS_ONE_ROW_PATH=tile_rows == 16, TILE_F=tiles.silu_columns, **splits,
+        def parts(columns, warps):
+            return dict(ROW_PARTS=row_parts(columns, warps))
+        check(residual_expand_kernel, dtype, options(tiles.residual_warps), HAS_Y=flag,
+              TILE_N=tiles.residual_columns, **parts(tiles.residual_columns, tiles.residual_warps), **splits,
               **shared)
+        for width in (4096, 14336):
+            split, warps = tiles.shrink(width)
+            check(norm_shrink_kernel, dtype, options(warps), HAS_NORM=flag, GROUP_SITES=3, NUM_SUMS=9,
+                  TILE_C=16, SPLIT_K=split, CHUNKS=warps, **shared)
+        check(rope_expand_kernel, dtype, options(tiles.rope_warps), QUERY_HEADS=32, KV_HEADS=8, HEAD_DIM=128,
+              PAGE_TOKENS=16, HAS_NORM=flag, HAS_BIAS=flag, HEADS=tiles.heads,
+              ROW_HEADS=tiles.heads * row_parts(tiles.heads * 64, tiles.rope_warps), TILE_I=64, **splits,
+              **shared)
+        check(silu_expand_kernel, dtype, options(tiles.silu_warps), TILE_F=tiles.silu_columns,
+              **parts(tiles.silu_columns, tiles.silu_warps), **splits, **shared)
     check(combine_shrink_kernel, dtype, options(tiles.combine_warps), QUERY_HEADS=32, HEAD_DIM=128,
           NUM_SHARES=4, HEADS=4, TILE_D=128, **rows)
 
@@ -85,7 +91,7 @@ _SEPARATE = """
 for dtype, operand, align in (("fp32", tl.float32, 1), ("bf16", tl.bfloat16, 8)):
     tiles = dict(TILE_M=16, TILE_R=16, ALIGN=align, OPERAND=operand, RANKS=32)
     check(shrink_kernel, dtype, TILE_K=128, **tiles)
-    check(expand_kernel, dtype, TILE_N=128, NUM_SPLITS=2, HAS_BIAS=True, **tiles)
+    check(expand_kernel, dtype, TILE_N=128, NUM_SPLITS=2, HAS_BIAS=True, NUM_SITES=3, **tiles)
     check(shrink_embedding_kernel, dtype, RANKS=32, TILE_M=16)
     heads = dict(HEADS_A_GROUP=4, KV_HEADS=8, HEAD_DIM=128, PAGE_TOKENS=16)
     attention = dict(TILE_S=64, TILE_D=128, OPERAND=operand, **heads)
