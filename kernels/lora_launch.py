@@ -20,7 +20,6 @@ from kernels.row_tiles import RowTiles
 from kernels.tuning import FusedTiles
 
 _SPLIT_ALIGNMENT = 4
-COLUMNS_A_WARP = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +96,3 @@ class LoraLaunch:
 def power_of_two(number: int) -> int:
     """The next one, or `number` itself."""
     return int(triton.next_power_of_2(number))
-
-
-def row_parts(columns: int, num_warps: int) -> int:
-    """Column tiles that one program takes together for a row that is alone in its tile.
-
-    A thread reads 16 bytes, so a warp 256 columns of 16 bits: with as many a warp it has a column's ranks
-    all to itself, and sums them without asking another.
-    """
-    return max(1, COLUMNS_A_WARP * num_warps // columns)

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two, row_parts
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
 from kernels.lora_site import LoraSite
 from kernels.lora_tile import (
     adapted,
@@ -245,7 +245,7 @@ def _launch(
         NUM_SPLITS=shrunk.num_splits,
         TILE_P=power_of_two(shrunk.num_splits),
         HAS_Y=y_TH is not None,
-        ROW_PARTS=row_parts(tiles.residual_columns, tiles.residual_warps),
+        ROW_PARTS=tiles.row_parts(tiles.residual_columns, tiles.residual_warps),
         TILE_M=row_tiles.tile_rows,
         TILE_N=tiles.residual_columns,
         **launch.constants([site], hidden_TH),

@@ -23,7 +23,7 @@ from torch import Tensor
 from kernels.head_block import block_of_heads
 from kernels.heads_row import heads_row
 from kernels.heads_tile import heads_tile
-from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two, row_parts
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
 from kernels.lora_site import LoraSite
 from kernels.lora_tile import let_next_start, wait_for_previous
 from kernels.paged_kv import PagedKv
@@ -182,7 +182,7 @@ def rope_expand(
         HAS_NORM=turn.norms is not None,
         HAS_BIAS=bias_X is not None,
         HEADS=tiles.heads,
-        ROW_HEADS=tiles.heads * row_parts(tiles.heads * half_tile, tiles.rope_warps),
+        ROW_HEADS=tiles.heads * tiles.row_parts(tiles.heads * half_tile, tiles.rope_warps),
         TILE_M=row_tiles.tile_rows,
         TILE_I=half_tile,
         **launch.constants(sites, qkv_TX),

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two, row_parts
+from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
 from kernels.lora_site import LoraSite
 from kernels.lora_tile import (
     adapted,
@@ -242,7 +242,7 @@ def silu_expand(launch: LoraLaunch, y_TX: Tensor, shrunk: Shrunk, sites: Sequenc
         table.b_rows[sites[0].index],
         NUM_SPLITS=shrunk.num_splits,
         TILE_P=power_of_two(shrunk.num_splits),
-        ROW_PARTS=row_parts(tiles.silu_columns, tiles.silu_warps),
+        ROW_PARTS=tiles.row_parts(tiles.silu_columns, tiles.silu_warps),
         TILE_M=row_tiles.tile_rows,
         TILE_F=tiles.silu_columns,
         **launch.constants(sites, y_TX),

@@ -97,32 +97,42 @@ def num_key_splits(num_programs: int) -> int:
 class FusedTiles:
     """Sizes of the kernels that do LoRA arithmetic beside the pointwise work, for row tiles of one size.
 
-    A program takes all its elements at once: loads that wait for one another cost more than small
-    programs do. What a row's sums depend on follows from widths and from the kind of step alone, never
-    from the batch.
+    Where tiles are small a program takes all its elements at once: loads that wait for one another cost more
+    than small programs do. What a row's sums depend on follows from widths and from the kind of step alone,
+    never from the batch.
     """
 
     residual_columns: int
     """Columns of one program of residual_expand, and of one sum of squares."""
     residual_warps: int
     shrink_split: int
-    """In features of one program of norm_shrink, and of one split, of inputs up to `shrink_wide` wide."""
+    """In features of one program of norm_shrink, and of one split, up to `shrink_wide` in features."""
     shrink_warps: int
     shrink_wide: int
     shrink_wide_split: int
     """The same of wider inputs: few splits, since whoever reads h adds them up."""
     shrink_wide_warps: int
+    shrink_columns: int
+    """In features that a tile of more rows than one takes at once; a whole split where that is less."""
     heads: int
     """Heads of one program of rope_expand."""
     rope_warps: int
     silu_columns: int
     """Features of one program of silu_expand."""
     silu_warps: int
+    row_columns_a_warp: int
+    """Columns of a row alone that a warp expands at once. A thread reads 16 bytes: with 256 columns of 16
+    bits it has a column's ranks all to itself, and sums them without asking another; with fewer it needs
+    fewer registers, which rows that are not alone also pay for."""
     max_registers: int | None = None
     """Of a thread in these kernels, so that a multiprocessor has more programs at once; None: no bound."""
     combine_columns: int = 512
     """In features of one program of combine_shrink, cut to whole heads."""
     combine_warps: int = 4
+
+    def row_parts(self, columns: int, num_warps: int) -> int:
+        """Tiles of `columns` that a program of so many warps takes together for a row that is alone."""
+        return max(1, self.row_columns_a_warp * num_warps // columns)
 
     def shrink(self, in_features: int) -> tuple[int, int]:
         """(features of a split, warps) of a program that shrinks so wide an input."""
@@ -139,24 +149,28 @@ _FUSED_DECODE = FusedTiles(
     shrink_wide=8192,
     shrink_wide_split=1024,
     shrink_wide_warps=8,
+    shrink_columns=1024,
     heads=2,
     rope_warps=4,
     silu_columns=256,
     silu_warps=4,
+    row_columns_a_warp=256,
     max_registers=128,
 )
 _FUSED_PREFILL = FusedTiles(
     residual_columns=128,
     residual_warps=8,
-    shrink_split=256,
-    shrink_warps=8,
+    shrink_split=512,
+    shrink_warps=4,
     shrink_wide=8192,
-    shrink_wide_split=256,
+    shrink_wide_split=2048,
     shrink_wide_warps=8,
+    shrink_columns=128,
     heads=1,
     rope_warps=8,
     silu_columns=64,
     silu_warps=8,
+    row_columns_a_warp=64,
 )
 
 FUSED_PROGRAMS_A_SM = 16

@@ -33,14 +33,16 @@ SMALL_TILES = FusedTiles(
     residual_columns=32,
     residual_warps=4,
     shrink_split=16,
-    shrink_warps=4,
+    shrink_warps=1,
     shrink_wide=64,
     shrink_wide_split=32,
-    shrink_wide_warps=4,
+    shrink_wide_warps=2,
+    shrink_columns=16,
     heads=2,
     rope_warps=4,
     silu_columns=16,
     silu_warps=4,
+    row_columns_a_warp=16,
     combine_columns=32,
 )
 

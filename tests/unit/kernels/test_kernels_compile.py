@@ -28,7 +28,6 @@ from kernels.residual_expand import residual_expand_kernel
 from kernels.rope_expand import rope_expand_kernel
 from kernels.rope_kv_write import rope_kv_write_kernel
 from kernels.shrink import shrink_embedding_kernel, shrink_kernel
-from kernels.lora_launch import row_parts
 from kernels.silu_expand import silu_expand_kernel
 from kernels.tuning import fused_tiles
 
@@ -66,17 +65,19 @@ def check_fused(dtype, operand, align, is_whole, pdl, flag):
             return dict(num_warps=warps, num_stages=1, launch_pdl=pdl, maxnreg=tiles.max_registers)
         splits = dict(NUM_SPLITS=7, TILE_P=8)
         def parts(columns, warps):
-            return dict(ROW_PARTS=row_parts(columns, warps))
+            return dict(ROW_PARTS=tiles.row_parts(columns, warps))
         check(residual_expand_kernel, dtype, options(tiles.residual_warps), HAS_Y=flag,
               TILE_N=tiles.residual_columns, **parts(tiles.residual_columns, tiles.residual_warps), **splits,
               **shared)
         for width in (4096, 14336):
             split, warps = tiles.shrink(width)
             check(norm_shrink_kernel, dtype, options(warps), HAS_NORM=flag, GROUP_SITES=3, NUM_SUMS=9,
-                  TILE_C=16, SPLIT_K=split, CHUNKS=warps, **shared)
+                  TILE_C=16, SPLIT_K=split, TILE_K=min(split, tiles.shrink_columns), CHUNKS=warps,
+                  **shared)
         check(rope_expand_kernel, dtype, options(tiles.rope_warps), QUERY_HEADS=32, KV_HEADS=8, HEAD_DIM=128,
               PAGE_TOKENS=16, HAS_NORM=flag, HAS_BIAS=flag, HEADS=tiles.heads,
-              ROW_HEADS=tiles.heads * row_parts(tiles.heads * 64, tiles.rope_warps), TILE_I=64, **splits,
+              ROW_HEADS=tiles.heads * tiles.row_parts(tiles.heads * 64, tiles.rope_warps), TILE_I=64,
+              **splits,
               **shared)
         check(silu_expand_kernel, dtype, options(tiles.silu_warps), TILE_F=tiles.silu_columns,
               **parts(tiles.silu_columns, tiles.silu_warps), **splits, **shared)
