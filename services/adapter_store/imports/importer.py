@@ -3,8 +3,9 @@
 So an import keeps every rule of an upload, and its request_id means the same. Knows no scheme and no wire.
 """
 
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from services.adapter_store.domain.upload import Upload, UploadState
 from services.adapter_store.domain.version import AdapterVersion, Lineage, VersionFile
 from services.adapter_store.imports.choice import choose
 from services.adapter_store.imports.opening import ImportPlaces
-from services.adapter_store.imports.scratch import Scratch, Scratches
+from services.adapter_store.imports.scratch import Scratches
 from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES, ScratchRoom
 from services.adapter_store.imports.source import SourceFile
 from services.adapter_store.metadata import Database
 from services.adapter_store.uploads import Intake, Uploads
 from services.adapter_store.uploads.signed import check_import_signed
-from services.common.errors import invalid_field
+from services.common.errors import ServiceError, invalid_field
 from services.common.manifest_signature import Signature
 
 MAX_SOURCE_CHARS = 1024
@@ -111,9 +112,12 @@ class Importer:
         if known is not None and known.state is not UploadState.OPEN:
             return self._uploads.finish(known.id, actor)
 
-        def check_and_report(file: SourceFile, num_bytes: int) -> None:
+        def check() -> None:
             if is_cancelled():
                 raise ImportCancelledError
+
+        def check_and_report(file: SourceFile, num_bytes: int) -> None:
+            check()
             report(ImportProgress(file.path, num_bytes, file.size_bytes))
 
         source = self._open_source(request.source, pinned)
@@ -124,10 +128,11 @@ class Importer:
                 if known is None:
                     self._check_unread(request, chosen)
                 scratch.take_room(chosen)
-                files = tuple(
-                    scratch.fetch(source, request.source, file, check_and_report) for file in chosen
-                )
-                return self._upload(request, source.pinned, files, chosen, scratch, actor)
+                fetched = [
+                    (scratch.fetch(source, request.source, file, check_and_report), scratch.path(file))
+                    for file in chosen
+                ]
+                return self._upload(request, source.pinned, fetched, check, actor)
         finally:
             source.close()
 
@@ -162,36 +167,52 @@ class Importer:
         self,
         request: ImportRequest,
         pinned: str,
-        files: tuple[VersionFile, ...],
-        chosen: Sequence[SourceFile],
-        scratch: Scratch,
+        fetched: Sequence[tuple[VersionFile, Path]],
+        check: Callable[[], None],
         actor: Actor,
     ) -> AdapterVersion:
         notes = f"{request.origin} at {pinned}" if pinned else request.origin
         lineage = replace(request.lineage, notes=notes)
+        files = tuple(file for file, _ in fetched)
         upload, persisted = self._uploads.start(
             request.parent, files, request.labels, lineage, request.request_id, actor, request.signature
         )
         offsets = {file.path: file.persisted_bytes for file in persisted}
-        for file, origin in zip(files, chosen, strict=True):
-            if file.path not in upload.stored:
-                self._send(upload, file, offsets[file.path], scratch, origin, actor)
-        return self._uploads.finish(upload.id, actor)
+        with self._given_up_if_nobody_can_go_on(request, upload, actor):
+            for file, path in fetched:
+                if file.path not in upload.stored:
+                    self._send(upload, file, offsets[file.path], path, check, actor)
+            return self._uploads.finish(upload.id, actor)
+
+    @contextlib.contextmanager
+    def _given_up_if_nobody_can_go_on(
+        self, request: ImportRequest, upload: Upload, actor: Actor
+    ) -> Iterator[None]:
+        """Else it would count against the tenant's quotas until it is idle for a day."""
+        try:
+            yield
+        except BaseException:
+            if not request.request_id:
+                # It may be over, or the database away: what the caller gets is why.
+                with contextlib.suppress(ServiceError):
+                    self._uploads.abort(upload.id, actor)
+            raise
 
     def _send(
         self,
         upload: Upload,
         file: VersionFile,
         offset: int,
-        scratch: Scratch,
-        origin: SourceFile,
+        path: Path,
+        check: Callable[[], None],
         actor: Actor,
     ) -> None:
         target = self._intake.open_file(upload.id, file.path)
         try:
-            with scratch.path(origin).open("rb") as fetched:
+            with path.open("rb") as fetched:
                 fetched.seek(offset)
                 while chunk := fetched.read(CHUNK_BYTES):
+                    check()
                     self._intake.append(target, offset, chunk, None)
                     offset += len(chunk)
             self._intake.finish_file(target, actor)

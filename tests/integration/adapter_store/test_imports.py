@@ -300,6 +300,31 @@ def test_who_leaves_comes_back_to_what_has_been_read(make_store, root, tmp_path)
     assert not list((tmp_path / "imports").glob("*/*"))
 
 
+def test_who_leaves_while_what_was_read_is_stored_ends_that_too(make_store, root):
+    store = make_store(directories=(root,))
+    seen = []
+
+    def leave(request_id):
+        seen.clear()
+        with pytest.raises(ImportCancelledError):
+            run(
+                store,
+                "support",
+                request_id,
+                report=seen.append,
+                cancelled=lambda: len(seen) == 2 * len(FILES),
+            )
+
+    leave("once")
+    assert store.tenants.get("acme").usage.open_uploads == 1, "the same request goes on with it"
+    assert run(store, "support", "once").version == 1
+    (root / "support" / "README.md").write_bytes(b"# other")
+    leave("")
+    usage = store.tenants.get("acme").usage
+    assert (usage.open_uploads, usage.versions) == (0, 1), "nobody could go on with it"
+    assert store.check_integrity() == []
+
+
 def test_what_an_import_left_goes_when_it_is_old(make_store, root, tmp_path):
     store = make_store(directories=(root,))
     with pytest.raises(ImportCancelledError):
