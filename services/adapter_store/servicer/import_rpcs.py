@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
 from services.adapter_store.domain.names import parse_adapter
@@ -11,10 +10,8 @@ from services.adapter_store.domain.version import AdapterVersion
 from services.adapter_store.imports import ImportProgress, ImportRequest
 from services.adapter_store.servicer import wire
 from services.adapter_store.servicer.calling import Context, actor_of
+from services.adapter_store.servicer.import_threads import ImportThreads
 from services.adapter_store.store import Store
-
-# Of one store; further ones wait. Each holds a thread and one chunk.
-MAX_IMPORTS = 4
 
 
 class ImportRpcs:
@@ -22,7 +19,7 @@ class ImportRpcs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._import_threads = ThreadPoolExecutor(MAX_IMPORTS, "import")
+        self._threads = ImportThreads()
 
     async def ImportVersion(
         self, request: pb.ImportVersionRequest, context: Context
@@ -38,8 +35,8 @@ class ImportRpcs:
         )
         latest = _Latest()
         is_cancelled = threading.Event()
-        work = asyncio.get_running_loop().run_in_executor(
-            self._import_threads,
+        work = await self._threads.start(
+            wanted.parent.tenant,
             lambda: self._store.importer.run(
                 wanted, actor_of(context, "ImportVersion"), latest.put, is_cancelled.is_set
             ),
