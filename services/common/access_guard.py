@@ -4,7 +4,7 @@ What has no row in the table is refused. Must not know any RPC.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import Gate
 from services.common.open_streams import OpenStreams
 
-# An endless stream ends with this delay once its token is no good any more.
+# A lasting stream ends with this delay once its token is no good any more.
 RECHECK_S = 5.0
 
 
@@ -91,12 +91,11 @@ class AccessGuard:
             caller = await self._admit(name, request, context)
             with self._streams.place(name, caller, self._rules[name].most_open):
                 inner = getattr(self._servicer, name)(request, GuardedContext(context, caller))
-                async with aclosing(inner) as responses:
-                    seen_s = self._clock()
-                    async for response in responses:
-                        if self._rules[name].endless and self._clock() - seen_s >= RECHECK_S:
-                            await self._admit(name, request, context)
-                            seen_s = self._clock()
+                async with (
+                    aclosing(inner) as responses,
+                    aclosing(self._rechecked(name, request, context, responses)) as allowed,
+                ):
+                    async for response in allowed:
                         yield response
 
         return guarded
@@ -105,14 +104,27 @@ class AccessGuard:
         async def guarded(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             # The first message says what the stream is for. Nothing of it is read from strangers.
             caller = await self._caller(name, context)
-            first = await anext(requests, None)
-            if first is not None:
-                await self._check(name, first, caller)
-            return await getattr(self._servicer, name)(
-                _with_first(first, requests), GuardedContext(context, caller)
-            )
+            with self._streams.place(name, caller, self._rules[name].most_open):
+                first = await anext(requests, None)
+                if first is not None:
+                    await self._check(name, first, caller)
+                return await getattr(self._servicer, name)(
+                    _with_first(first, self._rechecked(name, first, context, requests)),
+                    GuardedContext(context, caller),
+                )
 
         return guarded
+
+    async def _rechecked(
+        self, name: str, request: Any, context: Any, messages: AsyncIterator[Any]
+    ) -> AsyncGenerator[Any, None]:
+        """`messages`, until whoever sent `request` may not any more."""
+        seen_s = self._clock()
+        async for message in messages:
+            if self._rules[name].lasting and self._clock() - seen_s >= RECHECK_S:
+                await self._admit(name, request, context)
+                seen_s = self._clock()
+            yield message
 
     async def _admit(self, name: str, request: Any, context: Any) -> Caller:
         caller = await self._caller(name, context)

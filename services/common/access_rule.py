@@ -26,7 +26,7 @@ class Scope(StrEnum):
 class Rule:
     """One row. With TENANT, `field` of the request names the tenant by way of a `kind` of name.
 
-    `endless`: the call's stream has no end of its own, so the token is looked at again while it goes on.
+    `lasting`: the call may go on for hours, so the token is looked at again while its stream does.
     `most_open`: so many of the RPC's streams one tenant may have open at a server; 0 is no bound.
     """
 
@@ -34,7 +34,7 @@ class Rule:
     scope: Scope
     kind: str = ""
     field: str = ""
-    endless: bool = False
+    lasting: bool = False
     most_open: int = 0
 
 
@@ -62,6 +62,6 @@ def operators(role: Role) -> Rule:
     return Rule(role, Scope.OPERATORS)
 
 
-def inside(role: Role, kind: str, field: str, *, endless: bool = False, most_open: int = 0) -> Rule:
+def inside(role: Role, kind: str, field: str, *, lasting: bool = False, most_open: int = 0) -> Rule:
     """A token of that role in the tenant of what `field` names."""
-    return Rule(role, Scope.TENANT, kind, field, endless, most_open)
+    return Rule(role, Scope.TENANT, kind, field, lasting, most_open)

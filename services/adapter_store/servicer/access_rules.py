@@ -15,7 +15,8 @@ RULES: Rules = {
     "UpdateAdapter": inside(PUBLISHER, "adapter", "adapter.name"),
     "DeleteAdapter": inside(ADMIN, "adapter", "name"),
     "StartUpload": inside(PUBLISHER, "adapter", "parent"),
-    "Upload": inside(PUBLISHER, "upload", "upload_id"),
+    # Some thousands that bring nothing take as many times 20 KiB.
+    "Upload": inside(PUBLISHER, "upload", "upload_id", lasting=True, most_open=256),
     "GetUpload": inside(PUBLISHER, "upload", "upload_id"),
     "AbortUpload": inside(PUBLISHER, "upload", "upload_id"),
     "FinishUpload": inside(PUBLISHER, "upload", "upload_id"),
@@ -25,7 +26,7 @@ RULES: Rules = {
     "DisableVersion": inside(PUBLISHER, "adapter", "name"),
     "EnableVersion": inside(PUBLISHER, "adapter", "name"),
     "DeleteVersion": inside(ADMIN, "adapter", "name"),
-    "ImportVersion": inside(PUBLISHER, "adapter", "parent", most_open=16),
+    "ImportVersion": inside(PUBLISHER, "adapter", "parent", lasting=True, most_open=16),
     # Each may hold some chunks of 1 MiB for a reader that takes none.
     "Read": inside(READER, "adapter or key", "name", most_open=32),
     "SetAlias": inside(PUBLISHER, "adapter", "name"),
@@ -33,7 +34,7 @@ RULES: Rules = {
     "ListAliasHistory": inside(READER, "adapter", "name"),
     "Promote": inside(PUBLISHER, "adapter", "name"),
     "Rollback": inside(PUBLISHER, "adapter", "name"),
-    "Watch": inside(READER, "tenant or all", "parent", endless=True, most_open=256),
+    "Watch": inside(READER, "tenant or all", "parent", lasting=True, most_open=256),
     "AcquireLease": operators(READER),
     "ReleaseLease": operators(READER),
     "CollectGarbage": operators(ADMIN),

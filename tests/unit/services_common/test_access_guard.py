@@ -1,5 +1,7 @@
 """The guard of a service of two RPCs, without gRPC: who comes past it, and in which words others do not."""
 
+import asyncio
+
 import pytest
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
@@ -127,31 +129,87 @@ async def test_a_stream_of_responses_is_refused_before_its_first(guard):
     assert caught.value.code == "NOT_FOUND"
 
 
-async def test_an_endless_stream_ends_once_its_token_is_no_good():
-    now_s = 0.0
-    known = dict(CALLERS)
+class Revocable:
+    """The guard of a servicer that goes on for ever, with tokens that can be taken back and a clock."""
 
-    async def authenticate(secret: str) -> Caller:
-        if secret not in known:
+    def __init__(self, servicer, rules):
+        self.now_s = 0.0
+        self.known = dict(CALLERS)
+        gate = TokenGate(self._authenticate)
+        self.guard = AccessGuard(servicer, SERVICE, rules, gate, Places(), lambda: self.now_s)
+
+    async def _authenticate(self, secret: str) -> Caller:
+        if secret not in self.known:
             raise bad_token("it was revoked")
-        return known[secret]
+        return self.known[secret]
 
-    class Endless:
-        async def Watch(self, request, context):
-            while True:
-                yield caller_of(context).name
 
-    rules = {"Watch": inside(Role.READER, "adapter", "parent", endless=True)}
-    guard = AccessGuard(Endless(), SERVICE, rules, TokenGate(authenticate), Places(), lambda: now_s)
-    stream = guard.Watch(pb.WatchRequest(parent="acme"), Context("reader"))
+class Endless:
+    async def Watch(self, request, context):
+        while True:
+            yield caller_of(context).name
+
+    async def Upload(self, requests, context):
+        return len([request async for request in requests])
+
+
+async def test_a_lasting_stream_of_responses_ends_once_its_token_is_no_good():
+    world = Revocable(Endless(), {"Watch": inside(Role.READER, "adapter", "parent", lasting=True)})
+    stream = world.guard.Watch(pb.WatchRequest(parent="acme"), Context("reader"))
     await anext(stream)
-    del known["reader"]
-    now_s = RECHECK_S - 0.1
+    del world.known["reader"]
+    world.now_s = RECHECK_S - 0.1
     await anext(stream)
-    now_s = RECHECK_S
+    world.now_s = RECHECK_S
     with pytest.raises(ServiceError) as caught:
         await anext(stream)
     assert caught.value.reason == "BAD_TOKEN"
+
+
+@pytest.mark.parametrize(("lasting", "expected"), [(True, "BAD_TOKEN"), (False, None)])
+async def test_a_lasting_stream_of_requests_is_read_no_further_once_its_token_is_no_good(lasting, expected):
+    rule = inside(Role.PUBLISHER, "adapter", "path", lasting=lasting)
+    world = Revocable(Endless(), {"Upload": rule})
+    num_sent = 0
+
+    async def requests():
+        nonlocal num_sent
+        for now_s in (0.0, RECHECK_S - 0.1, RECHECK_S, RECHECK_S + 0.1):
+            world.now_s = now_s
+            num_sent += 1
+            yield pb.UploadRequest(path="acme")
+            world.known.pop("publisher", None)
+
+    call = world.guard.Upload(requests(), Context("publisher"))
+    if expected is None:
+        assert await call == 4
+        return
+    assert (await reason(call))[1] == expected
+    assert num_sent == 3
+
+
+async def test_a_tenant_has_so_many_streams_of_requests_open_that_bring_nothing():
+    rules = {"Upload": inside(Role.PUBLISHER, "adapter", "path", most_open=1)}
+    guard = AccessGuard(Endless(), SERVICE, rules, TokenGate(authenticate), Places())
+    is_open, may_end = asyncio.Event(), asyncio.Event()
+
+    async def silence():
+        is_open.set()
+        await may_end.wait()
+        for _ in ():
+            yield
+
+    async def one():
+        yield pb.UploadRequest(path="acme")
+
+    first = asyncio.create_task(guard.Upload(silence(), Context("publisher")))
+    await is_open.wait()
+    expected = ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert await reason(guard.Upload(one(), Context("publisher"))) == expected
+    assert await guard.Upload(one(), Context("operator")) == 1
+    may_end.set()
+    assert await first == 0
+    assert await guard.Upload(one(), Context("publisher")) == 1
 
 
 async def test_without_access_control_everybody_is_an_operator():
@@ -173,11 +231,6 @@ def test_roles_include_those_below():
 
 
 async def test_a_tenant_has_so_many_streams_of_an_rpc_open():
-    class Endless:
-        async def Watch(self, request, context):
-            while True:
-                yield caller_of(context).name
-
     rules = {"Watch": inside(Role.READER, "adapter", "parent", most_open=1)}
     guard = AccessGuard(Endless(), SERVICE, rules, TokenGate(authenticate), Places())
     request = pb.WatchRequest(parent="acme")
