@@ -76,7 +76,8 @@ def started_stream(channel: grpc.Channel):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_lets_streams_finish_and_leaves_no_process(serve, number):
+def test_a_stop_lets_streams_finish_and_leaves_no_process(serve, tmp_path, number):
+    assert "access control is off: whoever reaches 127.0.0.1:" in (tmp_path / "serve.log").read_text()
     pids = children(serve.process.pid)
     with grpc.insecure_channel(serve.address) as channel:
         stream = started_stream(channel)
