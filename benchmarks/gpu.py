@@ -58,7 +58,6 @@ class Options:
     output: Path
     directory: Path | None
     commit: str
-    lora_kernels: str
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -79,12 +78,6 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--directory", type=Path, help="keeps adapters from run to run; default: temporary")
     parser.add_argument("--commit", default="", help="the commit to name, where this is no checkout")
-    parser.add_argument(
-        "--lora-kernels",
-        choices=("separate", "fused", "fused_serial"),
-        default="separate",
-        help="what the engine serves with, as multilora serve; not for the kernel table (%(default)s)",
-    )
     found = parser.parse_args(arguments)
     tables = tuple(found.tables.split(","))
     unknown = sorted(set(tables) - set(WEIGHTS))
@@ -92,8 +85,6 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error(f"--tables: no table {unknown[0]!r}; there are {', '.join(WEIGHTS)}")
     if found.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device here")
-    if found.device != "cuda" and found.lora_kernels != "separate":
-        parser.error(f"--lora-kernels: {found.lora_kernels} needs --device cuda")
     shape = SHAPES[found.shape]
     if found.most_adapters is not None:
         shape = replace(shape, engine=replace(shape.engine, most_adapters=found.most_adapters))
@@ -107,7 +98,6 @@ def parse(arguments: Sequence[str]) -> Options:
         output=found.output,
         directory=found.directory,
         commit=found.commit,
-        lora_kernels=found.lora_kernels,
     )
 
 
@@ -129,7 +119,6 @@ class Run:
                 **describe(self._device, options.commit),
                 "shape": self._shape.name,
                 "dtype": str(self._dtype),
-                "lora_kernels": options.lora_kernels,
                 "copy_bytes_per_s": copying,
                 "launch_us": self._ceilings.launch_s * 1e6,
             },
@@ -174,7 +163,6 @@ class Run:
             directory,
             self._table_budget("service"),
             lambda rows: self.report.put("service", rows),
-            self._options.lora_kernels,
         )
         if skipped:
             self.report.notes.append(f"not measured: {skipped}")
@@ -196,7 +184,7 @@ class Run:
     def _engine_part(self, directory: Path, tables: Sequence[str]) -> None:
         num_adapters = self._num_adapters(tables)
         options, ranks = self._options, [self._shape.rank] * num_adapters
-        with workbench(self._shape, options.device, ranks, directory, options.lora_kernels) as bench:
+        with workbench(self._shape, options.device, ranks, directory) as bench:
             self._budget.say(f"engine is warm, {num_adapters} adapters are on disk")
             self._guarded(partial(self._check, bench))
             for table in tables:

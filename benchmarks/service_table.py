@@ -64,12 +64,11 @@ def run_service_table(
     directory: Path,
     budget: Budget,
     on_rows: Callable[[list[ServiceRow]], None],
-    lora_kernels: str = "separate",
 ) -> str:
     """Calls `on_rows` after each row; returns what was not measured and why, or ""."""
     if not budget.allows(START_S):
         return "service: all of it, for lack of time"
-    work, passes = _engine_alone(shape, device, directory, lora_kernels)
+    work, passes = _engine_alone(shape, device, directory)
     rows = [_row("engine alone", work, passes, None)]
     on_rows(rows)
     budget.say(f"service: {rows[-1]}")
@@ -106,12 +105,10 @@ def _row(through: str, work: _Work, passes: Sequence[_Pass], engine_tokens_per_s
     )
 
 
-def _engine_alone(
-    shape: BenchShape, device: str, directory: Path, lora_kernels: str
-) -> tuple[_Work, list[_Pass]]:
+def _engine_alone(shape: BenchShape, device: str, directory: Path) -> tuple[_Work, list[_Pass]]:
     num_streams = max(shape.engine.batches)
     ranks = [shape.rank] * min(num_streams, MOST_ADAPTERS)
-    with workbench(shape, device, ranks, directory, lora_kernels) as bench:
+    with workbench(shape, device, ranks, directory) as bench:
         prompts = [bench.prompt(index) for index in range(num_streams)]
         work = _Work(bench.settings, shape.engine, bench.config.vocab_size, bench.adapters, prompts)
         return work, _engine_passes(bench, work)

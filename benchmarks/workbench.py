@@ -68,9 +68,7 @@ class Workbench:
 
 
 @contextmanager
-def workbench(
-    shape: BenchShape, device: str, ranks: Sequence[int], directory: Path, lora_kernels: str = "separate"
-) -> Iterator[Workbench]:
+def workbench(shape: BenchShape, device: str, ranks: Sequence[int], directory: Path) -> Iterator[Workbench]:
     """Writes adapters of `ranks` and a config below `directory`; makes the model; starts the engine."""
     model_dir = directory / shape.name
     write_config(model_dir, shape.config)
@@ -86,7 +84,6 @@ def workbench(
         max_batch_tokens=shape.max_batch_tokens,
         max_queue=MAX_QUEUE,
         threads=shape.threads,
-        lora_kernels=lora_kernels,
     )
     model = RandomModel()
     with local_engine(settings, model.load) as engine:

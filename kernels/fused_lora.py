@@ -44,11 +44,11 @@ class FusedLora:
         )
 
 
-def make_fused_lora(sgmv: TritonSgmv, *, may_use_pdl: bool) -> FusedLora:
+def make_fused_lora(sgmv: TritonSgmv) -> FusedLora:
     """For the device of sgmv's pool; programmatic dependent launch where the device has it."""
     device = sgmv.table.pool_E.device
     if device.type != "cuda":
         return FusedLora(sgmv, _INTERPRETED_PROGRAMS, uses_pdl=False)
     num_programs = torch.cuda.get_device_properties(device).multi_processor_count * tuning.FUSED_PROGRAMS_A_SM
     has_pdl = torch.cuda.get_device_capability(device) >= _PDL_CAPABILITY
-    return FusedLora(sgmv, num_programs, uses_pdl=may_use_pdl and has_pdl)
+    return FusedLora(sgmv, num_programs, uses_pdl=has_pdl)

@@ -102,7 +102,7 @@ def build_engine(
         page_elements=shape.page_elements,
     )
     sgmv = make_sgmv(table)
-    fused = make_fused_layers(config, weights, sgmv, settings.lora_kernels)
+    fused = make_fused_layers(config, weights, sgmv)
     decoder = Decoder(config, weights, pool_E, shape.page_tokens, sgmv, fused=fused)
     context_tokens = min(config.max_context_tokens, shape.num_pages * shape.page_tokens)
     if settings.max_context_tokens:

@@ -63,12 +63,6 @@ class Settings(ServerSettings):
     fetch_threads: int = setting(4, help="adapters fetched from the store at once")
     disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
-    lora_kernels: str = setting(
-        "separate",
-        help="on cuda, LoRA in kernels of its own, fused into those around the matmuls, or fused with no "
-        "kernel started before the one before has ended",
-        choices=("separate", "fused", "fused_serial"),
-    )
     drain_grace_s: float = setting(30.0, help="how long running streams may go on after SIGTERM")
     log_level: str = setting("info", help="least level logged", choices=("debug", "info", "warning", "error"))
 
@@ -99,8 +93,6 @@ class Settings(ServerSettings):
         for name, most in (("threads", MAX_THREADS), ("max_rank", MAX_RANK)):
             if getattr(self, name) > most:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at most {most}")
-        if self.lora_kernels != "separate" and self.device != "cuda":
-            raise ValueError(f"--lora-kernels: {self.lora_kernels} needs --device cuda")
         if self.page_tokens & (self.page_tokens - 1):
             raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
 

@@ -41,13 +41,10 @@ def test_a_row_has_the_same_bits_in_a_mixed_batch_and_alone(dtype: torch.dtype):
     check_rows_alone(dtype, "cuda")
 
 
-@pytest.mark.parametrize("lora_kernels", ["fused", "fused_serial"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)
-def test_fused_steps_give_the_separate_kernels_logits(
-    tmp_path: Path, architecture: TinyModel, lora_kernels: str
-) -> None:
+def test_fused_steps_give_the_separate_kernels_logits(tmp_path: Path, architecture: TinyModel) -> None:
     world = DecodeWorld(architecture, tmp_path, CUDA)
-    fused = world.paged.with_lora_kernels(tmp_path / "model", lora_kernels)
+    fused = world.paged.fused(tmp_path / "model")
     graphs = make_decode_graphs(fused, LastTokens(MAX_ROWS, CUDA))
     for rows in (slice(None), slice(0, 2), slice(3, 6), slice(4, 5), slice(0, 9)):
         world.check_step(graphs.run, world.streams[rows])

@@ -26,12 +26,12 @@ DELAY_CYCLES = 100_000_000
 class World:
     """A world with graphs of all its steps, and the stream that copies into its pool."""
 
-    def __init__(self, architecture: TinyModel, directory: Path, lora_kernels: str) -> None:
+    def __init__(self, architecture: TinyModel, directory: Path) -> None:
         self.world = DecodeWorld(architecture, directory, CUDA)
         self.copies = make_copy_stream(CUDA)
         self.gates = LoadGates(site_layers(self.world.paged.config), self.copies.make_gate)
         self.last_tokens = LastTokens(MAX_ROWS, CUDA)
-        decoder = self.world.paged.with_lora_kernels(directory / "model", lora_kernels)
+        decoder = self.world.paged.fused(directory / "model")
         self.mixed, self.decode = make_both_graphs(decoder, self.last_tokens, self.gates)
 
     def run_behind_a_copy(self, slices: Sequence[Slice]) -> Tensor:
@@ -56,16 +56,15 @@ class World:
         return logits_MV
 
 
-@pytest.mark.parametrize("lora_kernels", ["separate", "fused"])
 @pytest.mark.parametrize(
     "architecture", [ARCHITECTURES[3], ARCHITECTURES[5]], ids=lambda architecture: architecture.name
 )
 def test_a_replayed_step_gives_the_eager_step_s_logits(
-    tmp_path: Path, architecture: TinyModel, lora_kernels: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, architecture: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So the smaller of the two sizes has small row tiles, the larger tiles of 64 rows.
     monkeypatch.setattr("kernels.tuning.MAX_PADDED_DECODE_ROWS", 64)
-    world = World(architecture, tmp_path, lora_kernels)
+    world = World(architecture, tmp_path)
     for chunks, silent in MIXES.values():
         check_mix(world.world, world.mixed.run, chunks, silent)
         world.world.check_step(world.decode.run, world.world.streams[2:6])
@@ -74,19 +73,18 @@ def test_a_replayed_step_gives_the_eager_step_s_logits(
 
 
 def test_rows_take_their_tokens_from_the_step_before(tmp_path: Path) -> None:
-    world = World(ARCHITECTURES[3], tmp_path, "separate")
+    world = World(ARCHITECTURES[3], tmp_path)
     check_mix(world.world, from_last(world.mixed.run, world.last_tokens), *MIXES["beside_decodes"])
 
 
-@pytest.mark.parametrize("lora_kernels", ["separate", "fused"])
-def test_a_replayed_step_waits_for_the_copies_of_its_adapters(tmp_path: Path, lora_kernels: str) -> None:
-    world = World(ARCHITECTURES[5], tmp_path, lora_kernels)
+def test_a_replayed_step_waits_for_the_copies_of_its_adapters(tmp_path: Path) -> None:
+    world = World(ARCHITECTURES[5], tmp_path)
     check_mix(world.world, world.run_behind_a_copy, [(2, 4), (DORA, 7)], ())
     check_mix(world.world, world.mixed.run, [(2, 2), (DORA, 2)], ())
 
 
 def test_a_step_too_large_for_every_graph_is_not_taken(tmp_path: Path) -> None:
-    world = World(ARCHITECTURES[0], tmp_path, "separate")
+    world = World(ARCHITECTURES[0], tmp_path)
     part = Slice([0], 0, [0], 0, wants_logits=True)
     assert world.mixed.takes([part] * MAX_ROWS)
     assert not world.mixed.takes([part] * (MAX_ROWS + 1))

@@ -42,15 +42,13 @@ def make_pointwise(pool_E: Tensor) -> Pointwise:
     return TorchPointwise()
 
 
-def make_fused_layers(
-    config: ModelConfig, weights: Weights, sgmv: Sgmv, lora_kernels: str
-) -> FusedLayers | None:
-    """None for "separate" kernels; else a CUDA device's, which "fused_serial" never starts early."""
-    if lora_kernels == "separate":
+def make_fused_layers(config: ModelConfig, weights: Weights, sgmv: Sgmv) -> FusedLayers | None:
+    """A CUDA device's; None elsewhere, where `sgmv` adds each delta by itself."""
+    if weights.embed_VH.device.type != "cuda":
         return None
     from kernels.fused_lora import make_fused_lora
     from kernels.sgmv_triton import TritonSgmv
     from services.inference.model.triton_layers import TritonLayers
 
-    assert isinstance(sgmv, TritonSgmv), "settings allow fused kernels on a CUDA device alone"
-    return TritonLayers(config, weights, make_fused_lora(sgmv, may_use_pdl=lora_kernels == "fused"))
+    assert isinstance(sgmv, TritonSgmv)
+    return TritonLayers(config, weights, make_fused_lora(sgmv))

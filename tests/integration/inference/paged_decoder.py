@@ -54,11 +54,11 @@ class PagedDecoder:
         random.Random(0).shuffle(self._free)
         self._arena = HostArena(elements, dtype, self.pool_E.nbytes)
 
-    def with_lora_kernels(self, model_dir: Path, lora_kernels: str) -> Decoder:
-        """Another decoder of the same model over the same pool and table, on a CUDA device."""
+    def fused(self, model_dir: Path) -> Decoder:
+        """Another decoder of the same model over the same pool and table, as a CUDA device's is served."""
         weights = load_weights(model_dir, self.config, self.pool_E.dtype, self.device)
         sgmv = make_sgmv(self.table)
-        fused = make_fused_layers(self.config, weights, sgmv, lora_kernels)
+        fused = make_fused_layers(self.config, weights, sgmv)
         return Decoder(self.config, weights, self.pool_E, PAGE_TOKENS, sgmv, fused=fused)
 
     def load_adapter(self, directory: Path, adapter_index: int) -> None:

@@ -29,7 +29,7 @@ class TritonDecoder:
         rope = Rope(config.rope, config.head_dim, torch.float32, device)
         self.sgmv = TritonSgmv(paged.table)
         self.attention = TritonAttention(config, rope, head_norms(weights), kv)
-        lora = make_fused_lora(self.sgmv, may_use_pdl=True)
+        lora = make_fused_lora(self.sgmv)
         self.decoder = Decoder(
             config,
             weights,

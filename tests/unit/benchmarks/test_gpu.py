@@ -99,7 +99,6 @@ def test_without_time_everything_skipped_is_named(tmp_path: Path):
     [
         (("--tables", "engine,nosuch"), "no table 'nosuch'"),
         (("--shape", "no"), "invalid"),
-        (("--lora-kernels", "fused"), "needs --device cuda"),
     ],
 )
 def test_a_wrong_command_line_is_refused(

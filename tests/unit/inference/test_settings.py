@@ -16,8 +16,6 @@ from services.inference.settings import Settings
         ({"base_model": "\udcff"}, "--base-model"),
         ({"base_model": "a\nb"}, "--base-model"),
         ({"listen": "nowhere"}, "nowhere"),
-        ({"lora_kernels": "fused"}, "--lora-kernels"),
-        ({"lora_kernels": "fused_serial"}, "--lora-kernels"),
     ],
 )
 def test_what_cannot_be_served_names_its_flag(tmp_path, values, flag):
