@@ -29,6 +29,8 @@ NUM_CALLS = 4000
 NUM_WARM = 50
 WINDOW = 200
 MOST_RATIO = 1.5
+# The p99 of fewer calls is two or three of them: what else the machine did. A short run is held to its p90.
+LEAST_CALLS_FOR_P99 = 1000
 # Said beside what was measured, and not asserted: it is a figure of a machine that does nothing else.
 GOAL_P99_MS = 5.0
 
@@ -101,13 +103,14 @@ def compare(what: str, databases: dict[int, str], num_calls: int, call: Callable
         print(f"\n{what}: {size.num_adapters} adapters, {num_versions} versions: ", end="")
         print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms of {num_calls} calls, ", end="")
         print(f"p99 {size.quietest_p99_ms():.2f} ms of the quietest {WINDOW}", end="")
-    ratios = {q: sizes[LARGE].quantile_ms(q) / sizes[SMALL].quantile_ms(q) for q in (0.5, 0.99)}
-    print(f"\n{what}: large / small: p50 {ratios[0.5]:.2f}, p99 {ratios[0.99]:.2f}")
+    ratios = {q: sizes[LARGE].quantile_ms(q) / sizes[SMALL].quantile_ms(q) for q in (0.5, 0.9, 0.99)}
+    shown = ", ".join(f"p{100 * q:.0f} {ratio:.2f}" for q, ratio in ratios.items())
+    print(f"\n{what}: large / small: {shown}")
     p99_ms = sizes[LARGE].quantile_ms(0.99)
     print(f"{what}: p99 {p99_ms:.2f} ms, goal {GOAL_P99_MS} ms: ", end="")
     print(f"{'met' if p99_ms <= GOAL_P99_MS else 'missed'} (load {os.getloadavg()[0]:.1f})")
     assert ratios[0.5] <= MOST_RATIO, what
-    assert ratios[0.99] <= MOST_RATIO, what
+    assert ratios[0.99 if num_calls >= LEAST_CALLS_FOR_P99 else 0.9] <= MOST_RATIO, what
 
 
 def form(adapter: int) -> tuple[str | None, int]:
