@@ -5,7 +5,7 @@ What has no row in the table is refused. Must not know any RPC.
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Protocol
 
 import grpc
@@ -15,6 +15,7 @@ from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError
 from services.common.gate import Gate
 from services.common.open_streams import OpenStreams
+from services.common.tenant_shares import TenantShares
 
 # A lasting stream ends with this delay once its token is no good any more.
 RECHECK_S = 5.0
@@ -51,7 +52,8 @@ def caller_of(context: Any) -> Caller:
 class AccessGuard:
     """Has the RPCs of `service` as methods: each asks the gate and the table, then calls the servicer's.
 
-    `service` is the service's protobuf descriptor.
+    `service` is the service's protobuf descriptor. Of a tenant's calls that are no streams so many are worked
+    on as `calls_at_once` says, and the others wait for those; 0 is no bound.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class AccessGuard:
         gate: Gate,
         places: Places,
         clock: Callable[[], float] = time.monotonic,
+        calls_at_once: int = 0,
     ) -> None:
         self._servicer = servicer
         self._methods = {method.name: method for method in service.methods}
@@ -70,6 +73,7 @@ class AccessGuard:
         self._places = places
         self._clock = clock
         self._streams = OpenStreams()
+        self._shares = TenantShares(calls_at_once) if calls_at_once else None
 
     def __getattr__(self, name: str) -> Any:
         method = self._methods.get(name)
@@ -81,10 +85,18 @@ class AccessGuard:
 
     def _guard_unary(self, name: str) -> Any:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            caller = await self._admit(name, request, context)
-            return await getattr(self._servicer, name)(request, GuardedContext(context, caller))
+            caller = await self._caller(name, context)
+            async with self._turn(caller):
+                await self._check(name, request, caller)
+                return await getattr(self._servicer, name)(request, GuardedContext(context, caller))
 
         return guarded
+
+    def _turn(self, caller: Caller) -> AbstractAsyncContextManager[None]:
+        # Operators and services are not counted: nobody but them could serve the others.
+        if self._shares is None or caller.only_tenant is None:
+            return nullcontext()
+        return self._shares.of(caller.only_tenant)
 
     def _guard_stream(self, name: str) -> Any:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:

@@ -1,10 +1,11 @@
 """Who may import next: one tenant leaves a thread to the others, who waits holds none. Knows no import."""
 
 import asyncio
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from services.common.tenant_shares import TenantShares
 
 # Of one store; further ones wait. Each holds a thread and one chunk.
 MAX_IMPORTS = 4
@@ -18,9 +19,7 @@ class ImportThreads:
     def __init__(self, max_imports: int = MAX_IMPORTS) -> None:
         self._threads = ThreadPoolExecutor(max_imports, "import")
         self._places = asyncio.Semaphore(max_imports)
-        self._most_of_one = max(1, max_imports - 1)
-        # Each lives as long as somebody has, or waits for, a place of the tenant's.
-        self._shares: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
+        self._shares = TenantShares(max(1, max_imports - 1))
 
     async def start(self, tenant: str, work: Callable[[], T]) -> asyncio.Future[T]:
         """Begins `work` once a thread is free; whoever leaves before that has begun nothing.
@@ -28,7 +27,7 @@ class ImportThreads:
         The thread is taken until `work` is over, also if nobody waits for it any more. The future must not
         be cancelled: nothing stops a thread.
         """
-        share = self._shares.setdefault(tenant, asyncio.Semaphore(self._most_of_one))
+        share = self._shares.of(tenant)
         # The tenant's own first: who has enough of them must not stand before others.
         await share.acquire()
         try:

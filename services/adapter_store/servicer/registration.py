@@ -26,6 +26,10 @@ from services.common.access_guard import AccessGuard
 from services.common.caller import Caller
 from services.common.gate import Gate, TokenGate
 
+# Half as many as there are connections to the database: a tenant's calls that wait for each other in it leave
+# the rest to others.
+CALLS_AT_ONCE = 10
+
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["AdapterStoreService"].full_name
 
 
@@ -47,7 +51,9 @@ def add_to_server(store: Store, server: grpc.aio.Server, gate: Gate) -> Callable
         WatchRpcs(watches),
     )
     service = pb.DESCRIPTOR.services_by_name["AdapterStoreService"]
-    guard = AccessGuard(_together(parts, service), service, RULES, gate, StorePlaces(store))
+    guard = AccessGuard(
+        _together(parts, service), service, RULES, gate, StorePlaces(store), calls_at_once=CALLS_AT_ONCE
+    )
     pb_grpc.add_AdapterStoreServiceServicer_to_server(guard, server)
 
     async def drain() -> None:

@@ -6,12 +6,12 @@ gives its place to others: what it sent is kept, and it may come again. Knows no
 
 import asyncio
 import contextlib
-import weakref
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import TypeVar
 
 from services.common.errors import Reason, ServiceError, unavailable
+from services.common.tenant_shares import TenantShares
 
 WAIT_S = 60.0
 PERIOD_S = 30.0
@@ -25,9 +25,7 @@ class UploadRoom:
 
     def __init__(self, max_streams: int, wait_s: float = WAIT_S, period_s: float = PERIOD_S) -> None:
         self._places = asyncio.Semaphore(max_streams) if max_streams else None
-        self._most_of_one = max(1, max_streams * 2 // 3)
-        # Each lives as long as somebody has, or waits for, a place of the tenant's.
-        self._shares: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
+        self._shares = TenantShares(max(1, max_streams * 2 // 3))
         self._wait_s = wait_s
         self._period_s = period_s
 
@@ -37,7 +35,7 @@ class UploadRoom:
         if self._places is None:
             yield Pace(None)
             return
-        share = self._shares.setdefault(tenant, asyncio.Semaphore(self._most_of_one))
+        share = self._shares.of(tenant)
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(self._wait_s):

@@ -245,3 +245,35 @@ async def test_a_tenant_has_so_many_streams_of_an_rpc_open():
     assert await anext(again) == "p"
     await again.aclose()
     await operators_own.aclose()
+
+
+async def test_a_tenant_waits_for_its_own_calls_and_nobody_for_another_tenants():
+    class Slow:
+        def __init__(self):
+            self.begun, self.are_six, self.may_end = [], asyncio.Event(), asyncio.Event()
+
+        async def GetAdapter(self, request, context):
+            self.begun.append(request.name)
+            if len(self.begun) == 6:
+                self.are_six.set()
+            await self.may_end.wait()
+
+    async def of_any_tenant(secret: str) -> Caller:
+        return Caller(secret, "*" if secret == "operator" else secret, Role.ADMIN)
+
+    slow = Slow()
+    guard = AccessGuard(slow, SERVICE, RULES, TokenGate(of_any_tenant), Places(), calls_at_once=2)
+
+    def call(tenant: str) -> asyncio.Task:
+        return asyncio.create_task(guard.GetAdapter(pb.GetAdapterRequest(name=tenant), Context(tenant)))
+
+    calls = [call(tenant) for tenant in ("acme", "acme", "acme", "other", "operator", "operator", "operator")]
+    await asyncio.wait_for(slow.are_six.wait(), 20)
+    assert sorted(slow.begun) == ["acme", "acme", "operator", "operator", "operator", "other"]
+    left = call("acme")
+    await asyncio.sleep(0)
+    left.cancel()
+    slow.may_end.set()
+    await asyncio.gather(*calls)
+    assert slow.begun.count("acme") == 3
+    await call("acme")
