@@ -105,7 +105,8 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
         log.info("draining, at most %.0f s", self._grace_s)
-        await self.set_serving(False)
+        # For good: whatever happens meanwhile does not make it serve again.
+        await self._health.enter_graceful_shutdown()
         try:
             await asyncio.wait_for(drain(), self._grace_s)
         except TimeoutError:

@@ -6,7 +6,11 @@ Must not know how anything is served.
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from services.common.errors import ServiceError
 from services.common.settings import parse
@@ -23,7 +27,7 @@ BAD_INPUT = 2
 
 
 def main(argv: Sequence[str], prog: str = "python -m services.inference") -> int:
-    """Serves until told to stop. 0: drained; 1: failed or cut short; 2: cannot be started like this."""
+    """Serves until told to stop. 0: drained; 1: failed or cut short; 2: cannot be started so."""
     settings = parse(Settings, argv, prog=prog, description="Serve a base model and its LoRA adapters.")
     set_up_logging(settings.log_level, "serve")
     try:
@@ -32,10 +36,21 @@ def main(argv: Sequence[str], prog: str = "python -m services.inference") -> int
         print(f"{prog}: error: --model: {error.message}", file=sys.stderr)
         return BAD_INPUT
     try:
-        return asyncio.run(_serve(settings, model))
+        with _with_cache_dir(settings) as whole:
+            return asyncio.run(_serve(whole, model))
     except OSError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _with_cache_dir(settings: Settings) -> Iterator[Settings]:
+    """A directory of this run, where none is given: not the engine's own, which may crash and come again."""
+    if settings.cache_dir is not None:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="multilora-", ignore_cleanup_errors=True) as directory:
+        yield replace(settings, cache_dir=Path(directory))
 
 
 async def _serve(settings: Settings, model: ServedModel) -> int:

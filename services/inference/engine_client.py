@@ -10,10 +10,11 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.engine_link import EngineLink
+from services.inference.engine_port import EventSink
 from services.inference.messages import (
     AdapterInfo,
     Cancel,
@@ -32,9 +33,7 @@ from services.inference.messages import (
     ResidencyState,
     SetTenantQuota,
     Shutdown,
-    Started,
     Submit,
-    Tokens,
     UnloadAdapter,
 )
 from services.inference.request import AdapterKey, Request, ResolvedAdapter
@@ -43,14 +42,6 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
 T = TypeVar("T")
-
-
-class EventSink(Protocol):
-    """Where the events of one request go; called on the event loop, must not wait."""
-
-    def put(self, event: Started | Tokens | Finished | Failed) -> Cancel | None:
-        """Takes an event; a Cancel in return ends the request in the engine."""
-        ...
 
 
 class EngineClient:
@@ -67,6 +58,8 @@ class EngineClient:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._call_ids = itertools.count(1)
         self._outbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        # Why nothing is taken any more; None: it is.
+        self._why_closed: Callable[[], ServiceError] | None = None
         self.ready: asyncio.Future[Ready] = self._loop.create_future()
         self.died = asyncio.Event()
         for name, target in (("engine-events", self._read), ("engine-commands", self._write)):
@@ -74,7 +67,7 @@ class EngineClient:
 
     def submit(self, request: Request, sink: EventSink) -> None:
         """Runs `request`; its events go to `sink`. Raises ServiceError UNAVAILABLE if the engine is gone."""
-        self._check_alive()
+        self._check_open()
         assert request.request_id not in self._sinks, "request ids are unique"
         self._sinks[request.request_id] = sink
         self._outbox.put(Submit(request))
@@ -83,10 +76,11 @@ class EngineClient:
         """Drops the request: no further event reaches its sink. Nothing happens if it has ended."""
         self._drop(Cancel(request_id))
 
-    def cancel_all(self) -> None:
-        """Asks the engine to end every request; their sinks get Finished(CANCELLED)."""
+    def cut_off(self, why: Callable[[], ServiceError]) -> int:
+        """Fails every request and call with `why()`, and takes no more; how many requests there were."""
         for request_id in self._sinks:
             self._outbox.put(Cancel(request_id))
+        return self._close(why)
 
     def set_tenant_quota(self, tenant: str, max_resident_bytes: int) -> None:
         """What the tenant's adapters may hold of the pool, for all that is submitted from now on."""
@@ -112,13 +106,19 @@ class EngineClient:
         """Ends the engine process, by force after `timeout_s`; leaves no process behind."""
         self._outbox.put(Shutdown())
         self._outbox.put(None)
-        if await asyncio.to_thread(self._link.join, timeout_s) is None:
-            log.warning("the engine did not stop within %.0f s; killing it", timeout_s)
-            await asyncio.to_thread(self._link.kill)
+        await self.end(timeout_s)
         await self.died.wait()
 
+    async def end(self, timeout_s: float) -> int | None:
+        """Waits for the process to end; its exit code, None if it had to be killed."""
+        exit_code = await asyncio.to_thread(self._link.join, timeout_s)
+        if exit_code is None:
+            log.warning("the engine did not stop within %.0f s; killing it", timeout_s)
+            await asyncio.to_thread(self._link.kill)
+        return exit_code
+
     async def _call(self, kind: type[T], command: Callable[[int], Command]) -> T:
-        self._check_alive()
+        self._check_open()
         call_id = next(self._call_ids)
         future = self._calls[call_id] = self._loop.create_future()
         self._outbox.put(command(call_id))
@@ -129,9 +129,9 @@ class EngineClient:
         assert isinstance(value, kind), f"the engine answered {type(value).__name__}, not {kind.__name__}"
         return value
 
-    def _check_alive(self) -> None:
-        if self.died.is_set():
-            raise _engine_down()
+    def _check_open(self) -> None:
+        if self._why_closed is not None:
+            raise self._why_closed()
 
     def _drop(self, cancel: Cancel) -> None:
         if self._sinks.pop(cancel.request_id, None) is not None:
@@ -173,12 +173,17 @@ class EngineClient:
         if not self.ready.done():
             self.ready.set_exception(_engine_down())
         self.ready.exception()  # seen, even if nobody waits for it
+        self._close(_engine_down)
+
+    def _close(self, why: Callable[[], ServiceError]) -> int:
+        self._why_closed = why
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(_engine_down())
+                future.set_exception(why())
         sinks, self._sinks = self._sinks, {}
         for request_id, sink in sinks.items():
-            sink.put(Failed(request_id, _engine_down()))
+            sink.put(Failed(request_id, why()))
+        return len(sinks)
 
     def _read(self) -> None:
         try:
@@ -216,6 +221,7 @@ def _engine_down() -> ServiceError:
     return ServiceError(
         Code.UNAVAILABLE,
         Reason.ENGINE_DOWN,
-        "the engine process is gone; the server stops and has to be started again",
+        "the engine process is gone, and with it every request that ran or waited there: send this again, to "
+        "another server if there is one",
         retry_after_s=RETRY_AFTER_S,
     )

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.common.caller import Caller
-from services.common.errors import Code, ServiceError
+from services.common.errors import Code, Reason, ServiceError, unavailable
 from services.common.gate import OpenGate, TokenGate
 from services.common.server import Server
 from services.common.serving import credentials_of, say_who_may_call
 from services.inference.adapters.store_watch import ChangeListener
 from services.inference.admission import AdapterResolver
 from services.inference.caller_cache import CallerCache
-from services.inference.engine_client import EngineClient
+from services.inference.engine_keeper import EngineGivenUpError, EngineKeeper
 from services.inference.engine_link import EngineLink
 from services.inference.lease_keeper import LeaseKeeper, LeaseStore
 from services.inference.messages import Ready
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
+# What was cut off may be sent again at once: to another server.
+CUT_OFF_RETRY_S = 1.0
 
 
 class Store(AdapterResolver, LeaseStore, Protocol):
@@ -92,13 +94,10 @@ class FrontEnd:
         )
         self._callers = CallerCache(store.authenticate)
         self._gate = TokenGate(self._callers.caller) if settings.is_guarded else OpenGate()
-        self._link = start_engine()
-        self._engine = EngineClient(self._link)
+        self._engine = EngineKeeper(start_engine, settings.max_engine_restarts)
         self._directory = TenantDirectory(store.tenant)
         self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._directory, model.name)
-        self._leases = LeaseKeeper(
-            store, self._engine.list_resident, f"{socket.gethostname()} {settings.listen}"
-        )
+        self._leases = LeaseKeeper(store, self._engine.list_held, f"{socket.gethostname()} {settings.listen}")
         self._servicer = InferenceServicer(
             model,
             self._engine,
@@ -109,11 +108,16 @@ class FrontEnd:
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
         )
         self._listeners = (self._callers, self._directory)
+        self._digest: str | None = None
+        # Of the engine that takes requests at the moment.
+        self._ready: Ready | None = None
+        self._first_engine = asyncio.Event()
+        self._is_announced = False
         self._hurry = asyncio.Event()
         self._exit_code = 0
 
     async def run(self) -> int:
-        """Serves until SIGTERM, Ctrl-C or the engine's death; the exit code of the process.
+        """Serves until SIGTERM, Ctrl-C, or an engine that cannot be kept; the exit code of the process.
 
         Nothing is left running. Raises OSError if the address cannot be had.
         """
@@ -125,12 +129,12 @@ class FrontEnd:
                 asyncio.create_task(each)
                 for each in (
                     self._start_up(),
-                    self._watch_engine(),
+                    self._keep_engine(),
                     self._leases.run(),
                     self._store.watch(self._listeners),
                 )
             ]
-            await self._server.run_until_stopped(lambda: self._drain(tasks[0]))
+            await self._server.run_until_stopped(lambda: self._drain(tasks[:2]))
         finally:
             for task in tasks:
                 task.cancel()
@@ -144,7 +148,7 @@ class FrontEnd:
     async def _start_up(self) -> None:
         try:
             digest = await asyncio.to_thread(base_model_digest, self._settings.model)
-            ready: Ready = await asyncio.shield(self._engine.ready)
+            await self._first_engine.wait()
             await self._register(digest)
         except (ServiceError, OSError) as error:
             log.error("cannot start: %s", error)
@@ -156,9 +160,29 @@ class FrontEnd:
             self._fail()
             return
         self._resolver.open(digest)
-        self._servicer.open(ready, digest)
+        self._digest = digest
+        await self._open()
+
+    async def engine_ready(self, ready: Ready) -> None:
+        """See EngineListener."""
+        self._ready = ready
+        self._first_engine.set()
+        await self._open()
+
+    async def engine_lost(self, why: str) -> None:
+        """See EngineListener: nobody is to send anything here."""
+        self._ready = None
+        self._servicer.close(why)
+        await self._server.set_serving(False)
+
+    async def _open(self) -> None:
+        if self._ready is None or self._digest is None:
+            return
+        self._servicer.open(self._ready, self._digest)
         await self._server.set_serving(True)
-        self._announce(self._server.address)
+        if not self._is_announced:
+            self._is_announced = True
+            self._announce(self._server.address)
 
     async def _register(self, digest: str) -> None:
         retry_s, model = FIRST_RETRY_S, self._model
@@ -173,18 +197,27 @@ class FrontEnd:
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
 
-    async def _watch_engine(self) -> None:
-        await self._engine.died.wait()
-        exit_code = await asyncio.to_thread(self._link.join, 1.0)
-        log.error("the engine process is gone (exit code %s); stopping", exit_code)
+    async def _keep_engine(self) -> None:
+        try:
+            await self._engine.keep(self)
+        except ServiceError as error:
+            log.error("cannot start: %s", error)
+        except EngineGivenUpError as error:
+            log.error("stopping: %s", error)
+        except Exception:
+            # As above.
+            log.exception("the engine cannot be kept")
         self._fail()
 
     def _fail(self) -> None:
         self._exit_code = 1
         self._server.stop()
 
-    async def _drain(self, start_up: asyncio.Task[None]) -> None:
-        start_up.cancel()
+    async def _drain(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        # From here no engine is started, nor anything opened.
+        for task in tasks:
+            task.cancel()
+        had_engine = not self._engine.is_lost
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hurry.set)
@@ -194,8 +227,13 @@ class FrontEnd:
             await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not drained.done():
-                log.warning("streams that still run are cancelled")
+                log.warning("%d streams that still run are cut off", self._engine.cut_off(_cut_off))
+            if hurried.done() or (had_engine and self._engine.is_lost):
                 self._exit_code = 1
-                self._engine.cancel_all()
-            for task in (drained, hurried):
-                task.cancel()
+            drained.cancel()
+            hurried.cancel()
+
+
+def _cut_off() -> ServiceError:
+    message = "the server had to stop before this could end: send it again, to another server"
+    return unavailable(Reason.DRAINING, message, CUT_OFF_RETRY_S)

@@ -18,7 +18,7 @@ from services.common.errors import Reason, unavailable
 from services.inference.adapter_name import check_adapter_name, full_version_name, tenant_of
 from services.inference.admission import AdapterResolver, Admission
 from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
-from services.inference.engine_client import EngineClient
+from services.inference.engine_port import EnginePort
 from services.inference.messages import AdapterInfo, Ready, ResidencyState
 from services.inference.page_token import take_page
 from services.inference.request import AdapterKey
@@ -38,7 +38,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     def __init__(
         self,
         model: ServedModel,
-        engine: EngineClient,
+        engine: EnginePort,
         resolver: AdapterResolver,
         *,
         tenants: Tenants,
@@ -54,6 +54,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             engine, resolver, model.tokenizer, max_copies=max_shadows, max_requests=max_requests
         )
         self._ready: Ready | None = None
+        self._why_closed = "the model is still being loaded"
         self._base_model_digest = ""
         self._is_draining = False
         self._num_working = 0
@@ -63,6 +64,10 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     def open(self, ready: Ready, base_model_digest: str) -> None:
         """Takes calls from now on."""
         self._ready, self._base_model_digest = ready, base_model_digest
+
+    def close(self, why: str) -> None:
+        """Refuses every call, with this text, until it is opened again."""
+        self._ready, self._why_closed = None, why
 
     async def drain(self) -> None:
         """Refuses new work; returns when what runs has ended."""
@@ -166,7 +171,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def _require_ready(self) -> Ready:
         if self._ready is None:
-            raise unavailable(Reason.ENGINE_DOWN, "the model is still being loaded", RETRY_AFTER_S)
+            message = f"{self._why_closed}: send this to another server, or again in a while"
+            raise unavailable(Reason.ENGINE_DOWN, message, RETRY_AFTER_S)
         return self._ready
 
     @contextmanager
@@ -193,7 +199,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self._tenants.check_integrity()
 
     def __repr__(self) -> str:
-        state = "draining" if self._is_draining else "open" if self._ready else "starting"
+        state = "draining" if self._is_draining else "open" if self._ready else "closed"
         return f"InferenceServicer({state}, working={self._num_working})"
 
 

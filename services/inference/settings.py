@@ -63,7 +63,15 @@ class Settings(ServerSettings):
     fetch_threads: int = setting(4, help="adapters fetched from the store at once")
     disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
-    drain_grace_s: float = setting(30.0, help="how long running streams may go on after SIGTERM")
+    drain_grace_s: float = setting(
+        30.0,
+        help="how long running streams may go on after SIGTERM; those that do are ended with UNAVAILABLE",
+    )
+    max_engine_restarts: int = setting(
+        5,
+        help="times that a crashed engine process is started again, each after a longer pause, before the "
+        "service ends with 1; one that has served for ten minutes clears the count",
+    )
     log_level: str = setting("info", help="least level logged", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
@@ -84,7 +92,7 @@ class Settings(ServerSettings):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")
-        for name in ("max_context_tokens", "max_shadows", "threads", "drain_grace_s"):
+        for name in ("max_context_tokens", "max_shadows", "threads", "drain_grace_s", "max_engine_restarts"):
             # So written that NaN is refused too.
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')}: must be a number from 0")

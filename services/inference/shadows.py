@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from services.common.errors import ServiceError
 from services.inference.admission import AdapterResolver, Admitted
-from services.inference.engine_client import EngineClient
+from services.inference.engine_port import EnginePort
 from services.inference.messages import Started
 from services.inference.request import FinishReason, Request
 from services.inference.shadow_stats import ShadowStats
@@ -58,7 +58,7 @@ class Shadows:
 
     def __init__(
         self,
-        engine: EngineClient,
+        engine: EnginePort,
         resolver: AdapterResolver,
         tokenizer: Tokenizer,
         *,

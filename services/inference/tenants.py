@@ -4,7 +4,7 @@ Must not know the wire, nor where quotas come from.
 """
 
 from services.common.caller import Caller
-from services.inference.engine_client import EngineClient, EventSink
+from services.inference.engine_port import EnginePort, EventSink
 from services.inference.messages import Cancel, Failed, Finished, Started, Tokens
 from services.inference.request import Request, ResolvedAdapter
 from services.inference.tenant_directory import TenantDirectory
@@ -14,7 +14,7 @@ from services.inference.tenant_traffic import TenantTraffic, Ticket
 class Tenants:
     """All tenants that ask for something here."""
 
-    def __init__(self, directory: TenantDirectory, engine: EngineClient) -> None:
+    def __init__(self, directory: TenantDirectory, engine: EnginePort) -> None:
         self._directory = directory
         self._engine = engine
         self._traffic = TenantTraffic()

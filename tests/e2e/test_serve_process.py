@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from protos.multilora.v1 import inference_pb2 as pb
@@ -92,16 +93,26 @@ def test_a_stop_lets_streams_finish_and_leaves_no_process(serve, tmp_path, numbe
         wait_gone(pid)
 
 
-def test_the_engines_death_fails_streams_and_ends_the_service(serve, tmp_path):
+def test_a_killed_engine_fails_its_streams_and_is_started_again(serve, tmp_path):
     with grpc.insecure_channel(serve.address) as channel:
+        streams = [started_stream(channel) for _ in range(3)]
+        killed = engine_of(serve)
+        os.kill(killed, signal.SIGKILL)
+        for stream in streams:
+            with pytest.raises(grpc.RpcError) as raised:
+                list(stream)
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert b"ENGINE_DOWN" in rpc_status.from_call(raised.value).SerializeToString()
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        states = [next(health).status for _ in range(2)]
+        assert states == [health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING]
+        health.cancel()
+        assert engine_of(serve) != killed
         stream = started_stream(channel)
-        os.kill(engine_of(serve), signal.SIGKILL)
-        with pytest.raises(grpc.RpcError) as raised:
-            list(stream)
-    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert b"ENGINE_DOWN" in rpc_status.from_call(raised.value).SerializeToString()
-    assert serve.process.wait(timeout=20) == 1
-    assert "the engine process is gone (exit code -9)" in (tmp_path / "serve.log").read_text()
+        assert list(stream)[-1].finished.usage.completion_tokens == CONTEXT_TOKENS - 3
+    assert "the engine process is gone (killed by SIGKILL)" in (tmp_path / "serve.log").read_text()
+    assert serve.stop() == 0
+    assert not list(serve.temporary_dir.iterdir()), "the killed engine left something"
 
 
 def test_the_engine_does_not_outlive_its_front_end(serve):

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
 from services.common.errors import Code, Reason, ServiceError
+from services.inference import engine_keeper as engine_keeper_module
 from services.inference import front_end as front_end_module
 from services.inference.front_end import SERVICE_NAME, FrontEnd
 from services.inference.messages import Cancel, Command, Events, Failed, Finished, Started
@@ -36,11 +37,14 @@ def obeys_cancel(command: Command) -> Iterable[Events]:
 class Running:
     """A FrontEnd at work; `address` once it said that it serves."""
 
-    def __init__(self, settings: Settings, engine: FakeEngine, store: FakeStore) -> None:
+    def __init__(
+        self, settings: Settings, engine: FakeEngine, store: FakeStore, *more_engines: FakeEngine
+    ) -> None:
         self.engine, self.store = engine, store
         self.announced: asyncio.Queue[str] = asyncio.Queue()
+        engines = iter((engine, *more_engines))
         front_end = FrontEnd(
-            settings, read_model(settings.model), store, lambda: engine, self.announced.put_nowait
+            settings, read_model(settings.model), store, lambda: next(engines), self.announced.put_nowait
         )
         self.exit_code = asyncio.create_task(front_end.run())
 
@@ -75,6 +79,12 @@ async def health(channel: grpc.aio.Channel) -> int:
 async def not_serving(channel: grpc.aio.Channel) -> None:
     """Returns once the signal has been heard."""
     while await health(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
+        pass
+
+
+async def serving(channel: grpc.aio.Channel) -> None:
+    """Returns once calls are taken."""
+    while await health(channel) != health_pb2.HealthCheckResponse.SERVING:
         pass
 
 
@@ -178,8 +188,8 @@ async def test_a_model_that_cannot_be_loaded_ends_the_start(settings, caplog):
     assert "cannot start: no weights" in caplog.text
 
 
-async def test_the_engines_death_fails_streams_and_ends_the_service(settings, caplog):
-    running = Running(settings, FakeEngine(), FakeStore())
+async def test_an_engine_that_crashes_too_often_ends_the_service(settings, caplog):
+    running = Running(replace(settings, max_engine_restarts=0), FakeEngine(), FakeStore())
     channel, stub = await running.stub()
     call, _ = await running.started_call(stub)
     running.engine.die()
@@ -188,29 +198,94 @@ async def test_the_engines_death_fails_streams_and_ends_the_service(settings, ca
     assert error_of(raised.value)[:2] == ("UNAVAILABLE", "ENGINE_DOWN")
     await channel.close()
     await ends_with(running, 1)
-    assert "the engine process is gone (exit code -9)" in caplog.text
+    assert "stopping: the engine process is gone (killed by SIGKILL)" in caplog.text
+    assert "--max-engine-restarts" in caplog.text
 
 
-async def test_a_second_signal_cancels_what_runs(settings):
+async def test_a_crashed_engine_is_replaced_and_nothing_is_sent_here_meanwhile(settings, monkeypatch):
+    monkeypatch.setattr(engine_keeper_module, "FIRST_PAUSE_S", 0.0)
+    second = FakeEngine(ready=None)
+    running = Running(settings, FakeEngine(), FakeStore(), second)
+    channel, stub = await running.stub()
+    call, _ = await running.started_call(stub)
+    queued = stub.Generate(pb.GenerateRequest(text="hello"))
+    await running.engine.next_request()
+    running.engine.die()
+    for each in (call, queued):
+        with pytest.raises(grpc.aio.AioRpcError, match="send this again"):
+            await each.read()
+    await not_serving(channel)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"has crashed .* and is being started again") as raised:
+        await stub.Generate(pb.GenerateRequest(text="hello")).read()
+    assert error_of(raised.value)[:2] == ("UNAVAILABLE", "ENGINE_DOWN")
+    assert error_of(raised.value)[3] is not None
+    second.send(READY)
+    await serving(channel)
+    call = stub.Generate(pb.GenerateRequest(text="hello"))
+    request = await second.next_request()
+    second.send(Started(request.request_id, 0, 0.0, 0.0), Finished(request.request_id, FinishReason.LENGTH))
+    assert [each.WhichOneof("event") async for each in call] == ["started", "finished"]
+    await channel.close()
+    stop_as(signal.SIGTERM)
+    await ends_with(running, 0)
+    assert second.exit_code == 0
+
+
+async def test_can_be_stopped_while_a_crashed_engine_is_started_again(settings, monkeypatch):
+    monkeypatch.setattr(engine_keeper_module, "FIRST_PAUSE_S", 0.0)
+    second = FakeEngine(ready=None)
+    running = Running(settings, FakeEngine(), FakeStore(), second)
+    channel, _ = await running.stub()
+    running.engine.die()
+    await not_serving(channel)
+    await channel.close()
+    stop_as(signal.SIGTERM)
+    await ends_with(running, 0)
+
+
+async def test_an_engine_that_crashes_in_a_drain_is_a_failure_and_is_not_replaced(settings):
+    running = Running(settings, FakeEngine(), FakeStore())
+    channel, stub = await running.stub()
+    call, _ = await running.started_call(stub)
+    stop_as(signal.SIGTERM)
+    await not_serving(channel)
+    running.engine.die()
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call.read()
+    assert error_of(raised.value)[:2] == ("UNAVAILABLE", "ENGINE_DOWN")
+    await channel.close()
+    await ends_with(running, 1)
+
+
+async def is_cut_off(call) -> None:
+    """The stream ends with an error that says why."""
+    with pytest.raises(grpc.aio.AioRpcError, match="send it again, to another server") as raised:
+        await call.read()
+    code, reason, _, retry_s = error_of(raised.value)
+    assert (code, reason) == ("UNAVAILABLE", "DRAINING")
+    assert retry_s is not None
+
+
+async def test_a_second_signal_cuts_off_what_runs(settings):
     running = Running(settings, FakeEngine(obeys_cancel), FakeStore())
     channel, stub = await running.stub()
     call, _ = await running.started_call(stub)
     stop_as(signal.SIGINT)
     await not_serving(channel)
     stop_as(signal.SIGINT)
-    assert (await call.read()).finished.reason == pb.CANCELLED
+    await is_cut_off(call)
     await channel.close()
     await ends_with(running, 1)
 
 
-async def test_a_drain_that_takes_too_long_cancels_what_runs(settings):
+async def test_what_the_grace_is_too_short_for_is_cut_off(settings):
     running = Running(replace(settings, drain_grace_s=0.1), FakeEngine(obeys_cancel), FakeStore())
     channel, stub = await running.stub()
     call, _ = await running.started_call(stub)
     stop_as(signal.SIGTERM)
-    assert (await call.read()).finished.reason == pb.CANCELLED
+    await is_cut_off(call)
     await channel.close()
-    await ends_with(running, 1)
+    await ends_with(running, 0)
 
 
 async def test_an_address_in_use_is_said_and_nothing_is_left(settings):

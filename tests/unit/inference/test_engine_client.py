@@ -104,14 +104,25 @@ async def test_a_sinks_cancel_is_sent_on(client, engine):
     assert sink.events.empty()
 
 
-async def test_cancel_all_leaves_the_last_word_to_the_engine(client, engine):
+async def test_cutting_off_fails_everything_and_tells_the_engine(client, engine):
+    def why():
+        return ServiceError(Code.UNAVAILABLE, Reason.DRAINING, "stopping", retry_after_s=1.0)
+
     sink = Sink()
     client.submit(REQUEST, sink)
-    client.cancel_all()
+    call = asyncio.create_task(client.stats())
     await engine.next_request()
+    await engine.next_command()
+    assert client.cut_off(why) == 1
+    assert (await sink.events.get()).error.reason is Reason.DRAINING
     assert await engine.next_command() == Cancel("r1", FinishReason.CANCELLED)
+    with pytest.raises(ServiceError, match="stopping"):
+        await call
+    with pytest.raises(ServiceError, match="stopping"):
+        client.submit(REQUEST, sink)
     engine.send(Finished("r1", FinishReason.CANCELLED))
-    assert await sink.events.get() == Finished("r1", FinishReason.CANCELLED)
+    await client.shut_down()
+    assert sink.events.empty()
 
 
 async def test_calls_are_answered_in_any_order(client, engine):
