@@ -1,5 +1,6 @@
 """`multilora key`: keys that versions are signed with; and the options of commands that sign."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +31,16 @@ def generate(
 ) -> None:
     """Make an Ed25519 key pair: the private key into FILE, the public key printed.
 
-    multilora key generate ci.pem
+    multilora key generate ci.pem > ci.pub
+
+    multilora tenant update acme --trust ci=$(cat ci.pub)
     """
     public_key = generate_key(out)
     if json:
         print_json({"private_key_file": str(out), "public_key": public_key.hex()})
         return
-    print(f"private key: {out} (keep it secret)")
-    print(f"public key:  {public_key.hex()} (for the tenant to trust)")
+    print(public_key.hex())
+    print(f"That is the public key, for the tenant to trust. {out} is secret.", file=sys.stderr)
 
 
 def chosen_key(sign_key: Path | None, key_id: str) -> SigningKey | None:

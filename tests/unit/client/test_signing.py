@@ -49,7 +49,8 @@ def test_what_is_no_key_is_refused_in_words(tmp_path):
 
 def test_the_command_prints_the_public_key_and_signing_needs_both_options(tmp_path):
     done = CliRunner().invoke(app, ["key", "generate", str(tmp_path / "ci.pem")])
-    assert read_key(tmp_path / "ci.pem", "ci").public_key.hex() in done.output
+    assert done.stdout == read_key(tmp_path / "ci.pem", "ci").public_key.hex() + "\n"
+    assert str(tmp_path / "ci.pem") in done.stderr
     pushed = ["push", str(tmp_path), "--adapter", "acme/x"]
     assert CliRunner().invoke(app, [*pushed, "--key-id", "ci"]).exit_code == 2
     assert CliRunner().invoke(app, [*pushed, "--sign-key", str(tmp_path / "ci.pem")]).exit_code == 2
