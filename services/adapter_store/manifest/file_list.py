@@ -1,7 +1,7 @@
 """Which files an upload may have: by names and sizes at StartUpload, by their first bytes at the end."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from services.adapter_store.domain.fields import check_sha256, quoted
 from services.adapter_store.domain.version import VersionFile
@@ -37,6 +37,7 @@ def check_files(files: Sequence[VersionFile], max_upload_bytes: int) -> None:
     by_path = {file.path: file for file in files}
     if len({path.lower() for path in by_path}) != len(files):
         raise invalid_field("files", "names a path twice: give each file once")
+    _check_no_file_is_a_directory({path.lower() for path in by_path})
     for path in (CONFIG_PATH, WEIGHTS_PATH):
         if path not in by_path:
             raise malformed(path, "is missing: upload the directory that PEFT's save_pretrained wrote")
@@ -65,6 +66,15 @@ def _check_path(path: str, field: str) -> None:
     refusal = _refuse_kind(path)
     if refusal is not None:
         raise refusal
+
+
+def _check_no_file_is_a_directory(paths: Set[str]) -> None:
+    for path in sorted(paths):
+        parts = path.split("/")
+        if any("/".join(parts[:end]) in paths for end in range(1, len(parts))):
+            raise invalid_field(
+                "files", f"{quoted(path)} lies below another of the files, which no disk can hold: rename one"
+            )
 
 
 def _refuse_kind(path: str) -> ServiceError | None:

@@ -40,6 +40,14 @@ def test_paths_that_are_not_plain_and_relative(path):
     assert (error.reason, error.field) == (Reason.INVALID_FIELD, "files[2].path")
 
 
+@pytest.mark.parametrize("path", ["adapter_config.json/x.json", "Adapter_Model.safetensors/a/b.json"])
+def test_no_file_is_a_directory_of_others(path):
+    error = refusal(extra(path))
+    assert (error.reason, error.field) == (Reason.INVALID_FIELD, "files")
+    assert "below another" in error.message
+    check_files(extra("adapter_config/x.json"), LIMIT)
+
+
 @given(st.text(max_size=60))
 def test_no_path_gets_out_of_its_directory(path):
     try:
