@@ -23,259 +23,13 @@ from torch import Tensor
 
 from kernels.lora_launch import LoraLaunch, Shrunk, power_of_two
 from kernels.lora_site import LoraSite
-from kernels.lora_tile import (
-    let_next_start,
-    rank_rows,
-    row_product,
-    site_rank,
-    tile_shrink,
-    wait_for_previous,
-)
+from kernels.lora_tile import let_next_start, wait_for_previous
+from kernels.norm_chunks import norm_chunks
+from kernels.norm_row import norm_row
+from kernels.norm_tile import norm_tile
 from kernels.row_tiles import TILE_FIELDS
 
 _TILE_FIELDS = tl.constexpr(TILE_FIELDS)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _shrink_site(
-    x: tl.tensor,
-    a: tl.tensor,  # the site's first TILE_R rank rows at k
-    h_ptr: tl.tensor,  # at the site's first rank
-    pool_ptr: tl.tensor,
-    table: tl.tuple,
-    adapter: tl.tensor,
-    site: tl.tensor,
-    rank: tl.tensor,
-    t: tl.tensor,
-    is_row: tl.tensor,
-    k: tl.tensor,
-    is_k: tl.tensor,
-    p: tl.tensor,
-    stride_h_rank: tl.tensor,
-    stride_h_row: tl.tensor,
-    tile_rows: tl.tensor,
-    width: tl.tensor,
-    CHUNKS: tl.constexpr,
-    TILE_R: tl.constexpr,
-    IS_WHOLE: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERAND: tl.constexpr,
-) -> None:
-    r = tl.arange(0, TILE_R)
-    h_ptrs = h_ptr + (r * stride_h_rank)[:, None] + t[None, :] * stride_h_row + p
-    tl.store(h_ptrs, tile_shrink(x, a, CHUNKS, OPERAND), mask=(r < rank)[:, None] & is_row[None, :])
-    for first_rank in range(TILE_R, rank, TILE_R):
-        a = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
-            ALIGN,
-        )  # fmt: skip
-        is_rank = first_rank + r < rank
-        tl.store(
-            h_ptrs + first_rank * stride_h_rank, tile_shrink(x, a, CHUNKS, OPERAND),
-            mask=is_rank[:, None] & is_row[None, :],
-        )  # fmt: skip
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_shrink_row(
-    x_ptr: tl.tensor,
-    h_ptr: tl.tensor,
-    hidden_ptr: tl.tensor,
-    sums_ptr: tl.tensor,
-    weight_ptr: tl.tensor,
-    pool_ptr: tl.tensor,
-    table: tl.tuple,
-    adapter: tl.tensor,
-    row: tl.tensor,
-    g: tl.tensor,
-    p: tl.tensor,
-    first_site: tl.tensor,
-    width: tl.tensor,
-    eps: tl.tensor,
-    stride_h_rank: tl.tensor,
-    stride_h_row: tl.tensor,
-    ranks: tl.tensor,
-    tile_rows: tl.tensor,
-    HAS_NORM: tl.constexpr,
-    NUM_SUMS: tl.constexpr,
-    TILE_C: tl.constexpr,
-    SPLIT_K: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    TILE_R: tl.constexpr,
-    IS_WHOLE: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERAND: tl.constexpr,
-    PDL: tl.constexpr,
-) -> None:
-    k = p * SPLIT_K + tl.arange(0, SPLIT_K)
-    is_k = k < width
-    site = first_site + g
-    rank = site_rank(table, adapter, site)
-    a = rank_rows(
-        pool_ptr, table, adapter, site, 0, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE, ALIGN,
-    )  # fmt: skip
-    t = row.to(tl.int64)
-    at = t * width + k
-    if HAS_NORM:
-        weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
-    wait_for_previous(PDL)
-    x = tl.load(hidden_ptr + at, mask=is_k, other=0.0)
-    if HAS_NORM:
-        c = tl.arange(0, TILE_C)
-        sums = tl.load(sums_ptr + t * NUM_SUMS + c, mask=c < NUM_SUMS, other=0.0)
-        scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
-        x = (x.to(tl.float32) * scale * weight).to(x_ptr.dtype.element_ty)
-        if g == 0:
-            tl.store(x_ptr + at, x, mask=is_k)
-    r = tl.arange(0, TILE_R)
-    h_ptrs = h_ptr + (g * ranks + r) * stride_h_rank + t * stride_h_row + p
-    tl.store(h_ptrs, row_product(x, a, CHUNKS, OPERAND), mask=r < rank)
-    for first_rank in range(TILE_R, rank, TILE_R):
-        a = rank_rows(
-            pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
-            ALIGN,
-        )  # fmt: skip
-        h = row_product(x, a, CHUNKS, OPERAND)
-        tl.store(h_ptrs + first_rank * stride_h_rank, h, mask=first_rank + r < rank)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_shrink_tile(
-    x_ptr: tl.tensor,
-    h_ptr: tl.tensor,
-    hidden_ptr: tl.tensor,
-    sums_ptr: tl.tensor,
-    weight_ptr: tl.tensor,
-    pool_ptr: tl.tensor,
-    table: tl.tuple,
-    adapter: tl.tensor,
-    start: tl.tensor,
-    stop: tl.tensor,
-    p: tl.tensor,
-    first_site: tl.tensor,
-    width: tl.tensor,
-    eps: tl.tensor,
-    stride_h_rank: tl.tensor,
-    stride_h_row: tl.tensor,
-    ranks: tl.tensor,
-    tile_rows: tl.tensor,
-    HAS_NORM: tl.constexpr,
-    GROUP_SITES: tl.constexpr,
-    NUM_SUMS: tl.constexpr,
-    TILE_C: tl.constexpr,
-    SPLIT_K: tl.constexpr,
-    TILE_M: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    TILE_R: tl.constexpr,
-    IS_WHOLE: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERAND: tl.constexpr,
-    PDL: tl.constexpr,
-) -> None:
-    k = p * SPLIT_K + tl.arange(0, SPLIT_K)
-    is_k = k < width
-    # Of every site before the wait: they depend on no kernel.
-    site_ranks = ()
-    site_rows = ()
-    for g in tl.static_range(GROUP_SITES):
-        rank = site_rank(table, adapter, first_site + g)
-        a = rank_rows(
-            pool_ptr, table, adapter, first_site + g, 0, rank, k, is_k, tile_rows, width, 0, TILE_R, IS_WHOLE,
-            ALIGN,
-        )  # fmt: skip
-        # Triton knows no unpacking.
-        site_ranks = site_ranks + (rank,)  # type: ignore[assignment]  # noqa: RUF005
-        site_rows = site_rows + (a,)  # type: ignore[assignment]  # noqa: RUF005
-    t = start + tl.arange(0, TILE_M).to(tl.int64)
-    is_row = t < stop
-    at = t[None, :] * width + k[:, None]
-    is_element = is_k[:, None] & is_row[None, :]
-    if HAS_NORM:
-        weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
-    wait_for_previous(PDL)
-    x = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
-    if HAS_NORM:
-        c = tl.arange(0, TILE_C)
-        is_sum = (c < NUM_SUMS)[:, None] & is_row[None, :]
-        sums = tl.load(sums_ptr + t[None, :] * NUM_SUMS + c[:, None], mask=is_sum, other=0.0)
-        scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
-        x = (x.to(tl.float32) * scale[None, :] * weight[:, None]).to(x_ptr.dtype.element_ty)
-        tl.store(x_ptr + at, x, mask=is_element)
-    for g in tl.static_range(GROUP_SITES):
-        _shrink_site(
-            x, site_rows[g], h_ptr + g * ranks * stride_h_rank, pool_ptr, table, adapter, first_site + g,
-            site_ranks[g], t, is_row, k, is_k, p, stride_h_rank, stride_h_row, tile_rows, width, CHUNKS,
-            TILE_R, IS_WHOLE, ALIGN, OPERAND,
-        )  # fmt: skip
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_shrink_chunks(
-    x_ptr: tl.tensor,
-    h_ptr: tl.tensor,
-    hidden_ptr: tl.tensor,
-    sums_ptr: tl.tensor,
-    weight_ptr: tl.tensor,
-    pool_ptr: tl.tensor,
-    table: tl.tuple,
-    adapter: tl.tensor,
-    start: tl.tensor,
-    stop: tl.tensor,
-    g: tl.tensor,
-    p: tl.tensor,
-    first_site: tl.tensor,
-    width: tl.tensor,
-    eps: tl.tensor,
-    stride_h_rank: tl.tensor,
-    stride_h_row: tl.tensor,
-    ranks: tl.tensor,
-    tile_rows: tl.tensor,
-    HAS_NORM: tl.constexpr,
-    NUM_SUMS: tl.constexpr,
-    TILE_C: tl.constexpr,
-    SPLIT_K: tl.constexpr,
-    TILE_M: tl.constexpr,
-    TILE_K: tl.constexpr,
-    TILE_R: tl.constexpr,
-    IS_WHOLE: tl.constexpr,
-    ALIGN: tl.constexpr,
-    OPERAND: tl.constexpr,
-    PDL: tl.constexpr,
-) -> None:
-    site = first_site + g
-    t = start + tl.arange(0, TILE_M).to(tl.int64)
-    is_row = t < stop
-    rank = site_rank(table, adapter, site)
-    wait_for_previous(PDL)
-    scale = tl.full((TILE_M,), 1.0, tl.float32)
-    if HAS_NORM:
-        c = tl.arange(0, TILE_C)
-        is_sum = (c < NUM_SUMS)[:, None] & is_row[None, :]
-        sums = tl.load(sums_ptr + t[None, :] * NUM_SUMS + c[:, None], mask=is_sum, other=0.0)
-        scale = tl.rsqrt(tl.sum(sums, 0) / width + eps)
-    r = tl.arange(0, TILE_R)
-    h_ptrs = h_ptr + ((g * ranks + r) * stride_h_rank)[:, None] + t[None, :] * stride_h_row + p
-    # At least once, since x is wanted of base rows too.
-    for first_rank in range(0, tl.maximum(rank, 1), TILE_R):
-        h = tl.full((TILE_R, TILE_M), 0.0, tl.float32)
-        for first in range(0, SPLIT_K, TILE_K):
-            k = p * SPLIT_K + first + tl.arange(0, TILE_K)
-            is_k = k < width
-            a = rank_rows(
-                pool_ptr, table, adapter, site, first_rank, rank, k, is_k, tile_rows, width, 0, TILE_R,
-                IS_WHOLE, ALIGN,
-            )  # fmt: skip
-            at = t[None, :] * width + k[:, None]
-            is_element = is_k[:, None] & is_row[None, :]
-            x = tl.load(hidden_ptr + at, mask=is_element, other=0.0)
-            if HAS_NORM:
-                weight = tl.load(weight_ptr + k, mask=is_k, other=0.0).to(tl.float32)
-                x = (x.to(tl.float32) * scale[None, :] * weight[:, None]).to(x_ptr.dtype.element_ty)
-                if g + first_rank == 0:
-                    tl.store(x_ptr + at, x, mask=is_element)
-            h += tile_shrink(x, a, 1, OPERAND)
-        is_rank = first_rank + r < rank
-        tl.store(h_ptrs + first_rank * stride_h_rank, h, mask=is_rank[:, None] & is_row[None, :])
 
 
 @triton.jit(do_not_specialize=["first_site"])  # type: ignore[untyped-decorator]
@@ -332,19 +86,19 @@ def norm_shrink_kernel(
         p = item % num_parts // GROUP_SITES
         g = item % GROUP_SITES
         if stop - start == 1:
-            _norm_shrink_row(
+            norm_row(
                 x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, g, p,
                 first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, NUM_SUMS,
                 TILE_C, SPLIT_K, CHUNKS, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
             )  # fmt: skip
         elif TILE_K < SPLIT_K:
-            _norm_shrink_chunks(
+            norm_chunks(
                 x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, stop, g, p,
                 first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, NUM_SUMS,
                 TILE_C, SPLIT_K, TILE_M, TILE_K, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
             )  # fmt: skip
         elif g == 0:
-            _norm_shrink_tile(
+            norm_tile(
                 x_ptr, h_ptr, hidden_ptr, sums_ptr, weight_ptr, pool_ptr, table, adapter, start, stop, p,
                 first_site, width, eps, stride_h_rank, stride_h_row, ranks, tile_rows, HAS_NORM, GROUP_SITES,
                 NUM_SUMS, TILE_C, SPLIT_K, TILE_M, CHUNKS, TILE_R, IS_WHOLE, ALIGN, OPERAND, PDL,
