@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from services.adapter_store import first_token
 from services.adapter_store.database_settings import DatabaseSettings
@@ -22,6 +23,9 @@ from services.common.server import Server
 from services.common.serving import credentials_of, say_who_may_call
 from services.common.settings import parse
 from services.common.telemetry import set_up_logging
+
+if TYPE_CHECKING:
+    from services.common.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
     server = Server(settings.listen, SERVICE_NAME, credentials=credentials_of(settings))
     drain = add_to_server(store, server.inner, store_gate(store) if settings.is_guarded else OpenGate())
+    metrics = _serve_metrics(store, server, settings)
     address = await server.start()
     await server.set_serving(True)
     say_who_may_call(settings, address)
@@ -79,6 +84,17 @@ async def _serve(store: Store, settings: Settings) -> None:
     await server.run_until_stopped(drain)
     if collecting is not None:
         collecting.cancel()
+    if metrics is not None:
+        metrics.close()
+
+
+def _serve_metrics(store: Store, server: Server, settings: Settings) -> "MetricsServer | None":
+    """The endpoint, if there is to be one; only then is the exporter imported."""
+    if settings.metrics_port is None:
+        return None
+    from services.adapter_store.store_metrics import serve_metrics
+
+    return serve_metrics(store.upload_meter, server.rpc_meter, settings)
 
 
 def _check(argv: Sequence[str], prog: str) -> int:

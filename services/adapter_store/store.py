@@ -29,6 +29,7 @@ from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database, migrate
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.staging import Staging
+from services.adapter_store.upload_meter import UploadMeter
 from services.adapter_store.uploads import IdleUploads, Intake, Uploads
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,11 @@ class Store:
         self.tenants = Tenants(database)
         self.tokens = Tokens(database, now)
         self.audit_log = AuditLog(database)
-        self.intake = Intake(database, blobs, staging, now)
-        self.uploads = Uploads(database, blobs, staging, self.intake, now, max_upload_bytes)
+        self.upload_meter = UploadMeter()
+        self.intake = Intake(database, blobs, staging, now, self.upload_meter)
+        self.uploads = Uploads(
+            database, blobs, staging, self.intake, now, max_upload_bytes, self.upload_meter
+        )
         self.idle_uploads = IdleUploads(database, staging, now)
         self.importer = Importer(database, self.uploads, self.intake, imports, max_upload_bytes)
         self.leases = Leases(database)

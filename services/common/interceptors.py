@@ -19,6 +19,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.common.errors import Code, Reason, ServiceError
+from services.common.rpc_meter import RpcMeter
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,13 @@ def _clip(text: str, max_bytes: int) -> str:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Maps ServiceError to its status and any other exception to INTERNAL with an incident id."""
+    """Maps ServiceError to its status and any other exception to INTERNAL with an incident id.
+
+    `meter` is told of every call that has ended.
+    """
+
+    def __init__(self, meter: RpcMeter) -> None:
+        self._meter = meter
 
     async def intercept_service(
         self,
@@ -92,9 +99,25 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             guard = _guard_unary
-        behavior = guard(inner, method, _reader(decode, handler.request_streaming))
+        calls = _Calls(method, self._meter)
+        behavior = guard(inner, calls, _reader(decode, handler.request_streaming))
         # Bytes come through as they are: gRPC would answer what it cannot decode with UNKNOWN.
         return wrap(behavior, None, handler.response_serializer)
+
+
+class _Calls:
+    """The calls of one method: each that ends is logged and metered."""
+
+    def __init__(self, method: str, meter: RpcMeter) -> None:
+        self.method = method
+        self._meter = meter
+
+    def ended(self, code: str, started_s: float) -> None:
+        """One that began at `started_s`, of time.monotonic(), has ended."""
+        seconds = time.monotonic() - started_s
+        self._meter.note(self.method, code, seconds)
+        level = logging.DEBUG if code == "OK" else logging.INFO
+        log.log(level, "%s %s %.1f ms", self.method, code, seconds * 1e3)
 
 
 class _Requests:
@@ -131,20 +154,20 @@ def _reader(decode: Callable[[bytes], Any], is_stream: bool) -> Callable[[Any], 
     return read_all if is_stream else read
 
 
-def _guard_unary(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
+def _guard_unary(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started_s = time.monotonic()
         try:
             response = await inner(read(request), context)
         except asyncio.CancelledError:
-            _log_call(method, "CANCELLED", started_s)
+            calls.ended("CANCELLED", started_s)
             raise
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            status = _answer(error, method, started_s)
+            status = _answer(error, calls, started_s)
         else:
-            _log_call(method, "OK", started_s)
+            calls.ended("OK", started_s)
             return response
         # Only now, and without the request: gRPC keeps what aborting raises, with this frame and whatever
         # it was raised in the handling of, until the garbage collector finds it.
@@ -154,7 +177,7 @@ def _guard_unary(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
     return guarded
 
 
-def _guard_stream(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
+def _guard_stream(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         started_s = time.monotonic()
         try:
@@ -163,14 +186,14 @@ def _guard_stream(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
                     yield response
         except (asyncio.CancelledError, GeneratorExit):
             # GeneratorExit: the client went away while this was suspended in `yield`.
-            _log_call(method, "CANCELLED", started_s)
+            calls.ended("CANCELLED", started_s)
             raise
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            status = _answer(error, method, started_s)
+            status = _answer(error, calls, started_s)
         else:
-            _log_call(method, "OK", started_s)
+            calls.ended("OK", started_s)
             return
         # As above.
         del request
@@ -179,21 +202,16 @@ def _guard_stream(inner: Any, method: str, read: Callable[[Any], Any]) -> Any:
     return guarded
 
 
-def _answer(error: Exception, method: str, started_s: float) -> Any:
+def _answer(error: Exception, calls: "_Calls", started_s: float) -> Any:
     """What the caller gets for `error`: its status, or that of an incident whose text the log has."""
     if not isinstance(error, ServiceError):
         incident = uuid.uuid4().hex[:12]
-        log.error("%s failed, incident %s", method, incident, exc_info=error)
+        log.error("%s failed, incident %s", calls.method, incident, exc_info=error)
         error = ServiceError(
             Code.INTERNAL,
             Reason.INTERNAL_ERROR,
             f"internal error, incident {incident}: the server's log has the details",
             metadata={"incident": incident},
         )
-    _log_call(method, error.code.value, started_s)
+    calls.ended(error.code.value, started_s)
     return rpc_status.to_status(to_status(error))
-
-
-def _log_call(method: str, code: str, started_s: float) -> None:
-    level = logging.DEBUG if code == "OK" else logging.INFO
-    log.log(level, "%s %s %.1f ms", method, code, (time.monotonic() - started_s) * 1e3)

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.interceptors import ErrorInterceptor
+from services.common.rpc_meter import RpcMeter
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ class Server:
         self._grace_s = grace_s
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
-        self.inner = grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=GRPC_OPTIONS)
+        self.rpc_meter = RpcMeter()
+        self.inner = grpc.aio.server(
+            interceptors=(*interceptors, ErrorInterceptor(self.rpc_meter)), options=GRPC_OPTIONS
+        )
         self.address = ""
         self._stop = asyncio.Event()
 

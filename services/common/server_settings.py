@@ -27,6 +27,14 @@ class ServerSettings:
         False, help="listen on other than loopback though access control or TLS is off"
     )
 
+    metrics_port: int | None = setting(
+        None, help="serve Prometheus metrics on this port, 0 takes any free one; default: none"
+    )
+    metrics_host: str = setting(
+        "127.0.0.1",
+        help="address for --metrics-port; another than loopback tells tenants' names to whoever reaches it",
+    )
+
     @property
     def is_guarded(self) -> bool:
         """Whether callers need a token."""
@@ -39,6 +47,7 @@ class ServerSettings:
             raise ValueError("--tls-cert-file, --tls-key-file: give both or neither")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("--tls-client-ca-file: needs --tls-cert-file and --tls-key-file")
+        self._check_metrics()
         for flag in ("tls_cert_file", "tls_key_file", "tls_client_ca_file"):
             path = getattr(self, flag)
             if path is not None and not path.is_file():
@@ -50,6 +59,22 @@ class ServerSettings:
             f"--listen: {listen} is reachable from other machines, and {off}: listen on 127.0.0.1, turn on "
             "--auth on and --tls-cert-file, or say --allow-remote if the network keeps strangers out"
         )
+
+    def _check_metrics(self) -> None:
+        if self.metrics_port is not None and not 0 <= self.metrics_port < 1 << 16:
+            raise ValueError(f"--metrics-port: {self.metrics_port} is no port: give 0 to 65535")
+        if self.metrics_host != "localhost" and not _is_address(self.metrics_host):
+            raise ValueError(
+                f"--metrics-host: {self.metrics_host!r} is no address, such as 127.0.0.1 or 0.0.0.0"
+            )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

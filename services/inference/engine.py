@@ -17,16 +17,19 @@ from typing import Protocol
 
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.io import AdapterIo, Completion
+from services.inference.adapters.io_meter import IoMeter
 from services.inference.adapters.residency import Io, Load, Residency
-from services.inference.engine_counters import EngineCounters
+from services.inference.engine_counters import BatchMeter, EngineCounters
 from services.inference.messages import (
     Cancel,
     Command,
+    EngineMetrics,
     EngineStats,
     Event,
     Events,
     Failed,
     Finished,
+    GetMetrics,
     GetStats,
     ListResident,
     LoadAdapter,
@@ -95,6 +98,8 @@ class Engine:
         self._events: list[Event] = []
         self._launched: Launched | None = None
         self._counters = EngineCounters()
+        self._batches = BatchMeter()
+        self._io_meter = IoMeter(clock)
         self._num_arrived = 0
 
     @property
@@ -120,11 +125,14 @@ class Engine:
                 self._residency.tenants.set_quota(tenant, max_resident_bytes)
             case GetStats(call_id):
                 self._events.append(Reply(call_id, self.stats()))
+            case GetMetrics(call_id):
+                self._events.append(Reply(call_id, self.metrics()))
             case ListResident(call_id):
                 self._events.append(Reply(call_id, self._residency.info()))
 
     def complete(self, completion: Completion) -> None:
         """Takes the outcome of adapter I/O that an earlier step started."""
+        self._io_meter.ended(completion)
         self._start_io(self._adapter_io.complete(completion))
 
     def step(self) -> tuple[Events, bool]:
@@ -141,7 +149,7 @@ class Engine:
         before, self._launched = self._launched, None
         if plan.chunks:
             self._launched = self._launch(plan.chunks)
-            self._counters.count_step(plan)
+            self._count_step(plan)
         if before is not None:
             self._collect(before)
         if self._launched is not None and not self._runner.overlaps:
@@ -152,9 +160,15 @@ class Engine:
         events, self._events = tuple(self._events), []
         return events, bool(plan.chunks or plan.io or events or before is not None)
 
+    def _count_step(self, plan: Plan) -> None:
+        num_requests, num_adapters = len(plan.chunks), plan.num_adapters
+        self._counters.count_step(num_requests, num_adapters)
+        self._batches.count_step(num_requests, num_adapters)
+
     def _start_io(self, io: list[Io]) -> dict[AdapterKey, ServiceError]:
         """Starts `io`; the loads that went wrong."""
         for order in io:
+            self._io_meter.ordered(order)
             if isinstance(order, Load):
                 self._scheduler.on_adapter_ready(order.key)
         return self._adapter_io.execute(io)
@@ -268,6 +282,17 @@ class Engine:
             preemptions=self._scheduler.num_preemptions,
             **asdict(self._residency.counters),
             **asdict(self._counters),
+        )
+
+    def metrics(self) -> EngineMetrics:
+        """The stats, and distributions since the start; they go on changing until they are sent."""
+        return EngineMetrics(
+            stats=self.stats(),
+            adapters_by_residency=self._residency.count_by_state(),
+            batch_requests=self._batches.requests,
+            batch_adapters=self._batches.adapters,
+            load_seconds=self._io_meter.load_seconds,
+            fetched_bytes=self._io_meter.fetched_bytes,
         )
 
     def check_integrity(self) -> None:

@@ -19,12 +19,14 @@ from services.inference.messages import (
     AdapterInfo,
     Cancel,
     Command,
+    EngineMetrics,
     EngineStats,
     Event,
     Events,
     Failed,
     Finished,
     Freed,
+    GetMetrics,
     GetStats,
     ListResident,
     LoadAdapter,
@@ -97,6 +99,10 @@ class EngineClient:
     async def stats(self) -> EngineStats:
         """The engine's counters now."""
         return await self._call(EngineStats, GetStats)
+
+    async def metrics(self) -> EngineMetrics:
+        """The stats and the distributions now."""
+        return await self._call(EngineMetrics, GetMetrics)
 
     async def list_resident(self) -> tuple[AdapterInfo, ...]:
         """The adapters the engine knows of, sorted by version name."""

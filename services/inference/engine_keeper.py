@@ -16,7 +16,7 @@ from services.common.errors import ServiceError
 from services.inference.engine_client import EngineClient
 from services.inference.engine_link import EngineLink
 from services.inference.engine_port import EventSink
-from services.inference.messages import AdapterInfo, EngineStats, Freed, Ready, ResidencyState
+from services.inference.messages import AdapterInfo, EngineMetrics, EngineStats, Freed, Ready, ResidencyState
 from services.inference.request import AdapterKey, Request, ResolvedAdapter
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,10 @@ class EngineGivenUpError(Exception):
 
 
 class EngineKeeper:
-    """An EnginePort. Make it on a running event loop; while `keep` runs, another engine follows a crash."""
+    """An EnginePort. Make it on a running event loop; while `keep` runs, another engine follows a crash.
+
+    `num_restarts` counts those that followed, since the start of the service.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class EngineKeeper:
         self._clock = clock
         self._pause = pause
         self._num_crashes = 0
+        self.num_restarts = 0
         self._quotas: dict[str, int] = {}
         self._link = start()
         self._client = EngineClient(self._link)
@@ -105,6 +109,7 @@ class EngineKeeper:
         return pause_s
 
     def _replace(self) -> None:
+        self.num_restarts += 1
         self._link = self._start()
         self._client = EngineClient(self._link)
         # What was said once to the one before holds for this one too.
@@ -138,6 +143,10 @@ class EngineKeeper:
     async def stats(self) -> EngineStats:
         """See EnginePort."""
         return await self._client.stats()
+
+    async def metrics(self) -> EngineMetrics:
+        """See EnginePort."""
+        return await self._client.metrics()
 
     async def list_resident(self) -> tuple[AdapterInfo, ...]:
         """See EnginePort."""

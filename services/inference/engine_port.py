@@ -8,6 +8,7 @@ from typing import Protocol
 from services.inference.messages import (
     AdapterInfo,
     Cancel,
+    EngineMetrics,
     EngineStats,
     Failed,
     Finished,
@@ -52,6 +53,10 @@ class EnginePort(Protocol):
 
     async def stats(self) -> EngineStats:
         """The engine's counters now."""
+        ...
+
+    async def metrics(self) -> EngineMetrics:
+        """The stats and the distributions now."""
         ...
 
     async def list_resident(self) -> tuple[AdapterInfo, ...]:

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError, unavailable
@@ -26,12 +26,16 @@ from services.inference.model.config import ModelConfig
 from services.inference.model.digest import base_model_digest
 from services.inference.noted_resolver import NotedResolver
 from services.inference.registration import SERVICE_NAME, add_to_server
+from services.inference.request_meter import RequestMeter
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
 from services.inference.tenant_directory import TenantDirectory, TenantSettings
 from services.inference.tenants import Tenants
 from services.inference.verified_resolver import VerifiedResolver
+
+if TYPE_CHECKING:
+    from services.common.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +102,15 @@ class FrontEnd:
         self._directory = TenantDirectory(store.tenant)
         self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._directory, model.name)
         self._leases = LeaseKeeper(store, self._engine.list_held, f"{socket.gethostname()} {settings.listen}")
+        self._request_meter = (
+            None if settings.metrics_port is None else RequestMeter(settings.metrics_tenants)
+        )
         self._servicer = InferenceServicer(
             model,
             self._engine,
             NotedResolver(self._resolver, self._leases.note),
             tenants=Tenants(self._directory, self._engine),
+            meter=self._request_meter,
             max_shadows=settings.max_shadows,
             # One token a step for each running request must fit the step.
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
@@ -122,7 +130,9 @@ class FrontEnd:
         Nothing is left running. Raises OSError if the address cannot be had.
         """
         tasks: list[asyncio.Task[None]] = []
+        metrics: MetricsServer | None = None
         try:
+            metrics = self._serve_metrics()
             add_to_server(self._servicer, self._server.inner, self._gate)
             say_who_may_call(self._settings, await self._server.start())
             tasks = [
@@ -140,10 +150,21 @@ class FrontEnd:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._server.inner.stop(None)
+            if metrics is not None:
+                await asyncio.to_thread(metrics.close)
             await self._engine.shut_down()
             await self._leases.release()
             await self._store.close()
         return self._exit_code
+
+    def _serve_metrics(self) -> "MetricsServer | None":
+        """The endpoint, if there is to be one; only then is the exporter imported."""
+        if self._request_meter is None:
+            return None
+        from services.inference.metrics import Sources, serve_metrics
+
+        sources = Sources(self._engine, self._request_meter, self._server.rpc_meter, self._resolver.stats)
+        return serve_metrics(sources, self._settings)
 
     async def _start_up(self) -> None:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.common.errors import ServiceError
+from services.common.histogram import Histogram
 from services.inference.request import AdapterKey, FinishReason, Request, ResolvedAdapter
 
 
@@ -78,6 +79,13 @@ class GetStats:
 
 
 @dataclass(frozen=True, slots=True)
+class GetMetrics:
+    """Reply(EngineMetrics) follows."""
+
+    call_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListResident:
     """Reply(tuple[AdapterInfo, ...]) follows, one for each tenant and adapter, sorted by version name."""
 
@@ -89,7 +97,17 @@ class Shutdown:
     """Stop now; what still runs is cancelled. The process exits after its last events."""
 
 
-Command = Submit | Cancel | LoadAdapter | UnloadAdapter | SetTenantQuota | GetStats | ListResident | Shutdown
+Command = (
+    Submit
+    | Cancel
+    | LoadAdapter
+    | UnloadAdapter
+    | SetTenantQuota
+    | GetStats
+    | GetMetrics
+    | ListResident
+    | Shutdown
+)
 
 
 # ---- events: engine -> front end
@@ -208,11 +226,23 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """What the metrics tell beyond the stats. `load_seconds` is by source: store, disk, host."""
+
+    stats: EngineStats
+    adapters_by_residency: dict[ResidencyState, int]
+    batch_requests: Histogram
+    batch_adapters: Histogram
+    load_seconds: dict[str, Histogram]
+    fetched_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to the command with this call_id."""
 
     call_id: int
-    value: AdapterInfo | Freed | EngineStats | tuple[AdapterInfo, ...] | ServiceError
+    value: AdapterInfo | Freed | EngineStats | EngineMetrics | tuple[AdapterInfo, ...] | ServiceError
 
 
 Event = Ready | Started | Tokens | Finished | Failed | Reply

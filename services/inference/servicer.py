@@ -18,14 +18,15 @@ from services.common.errors import Reason, unavailable
 from services.inference.adapter_name import check_adapter_name, full_version_name, tenant_of
 from services.inference.admission import AdapterResolver, Admission
 from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
-from services.inference.engine_port import EnginePort
+from services.inference.engine_port import EnginePort, EventSink
 from services.inference.messages import AdapterInfo, Ready, ResidencyState
 from services.inference.page_token import take_page
 from services.inference.request import AdapterKey
+from services.inference.request_meter import RequestMeter
 from services.inference.served_model import ServedModel
 from services.inference.shadows import Shadows
 from services.inference.stream import RequestStream
-from services.inference.tenants import CountedSink, Tenants
+from services.inference.tenants import CountedSink, Tenants, tenant_charged
 
 RETRY_AFTER_S = 1.0
 
@@ -42,6 +43,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         resolver: AdapterResolver,
         *,
         tenants: Tenants,
+        meter: RequestMeter | None = None,
         max_shadows: int = 16,
         max_requests: int = 256,
     ) -> None:
@@ -50,6 +52,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self._resolver = resolver
         self._admission = Admission(model, resolver)
         self._tenants = tenants
+        self._meter = meter
         self._shadows = Shadows(
             engine, resolver, model.tokenizer, max_copies=max_shadows, max_requests=max_requests
         )
@@ -87,10 +90,13 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             stream = RequestStream(inner, self._model.tokenizer.detokenizer(inner.prompt_token_ids))
             original = self._shadows.original(admitted)
             ticket = await self._tenants.admit(inner, caller_of(context))
+            sink: EventSink = stream if ticket is None else CountedSink(stream, ticket)
+            if self._meter is not None:
+                sink = self._meter.metered(inner, tenant_charged(inner, caller_of(context)), sink)
             # A client that goes away is CancelledError in an await but GeneratorExit in a yield.
             try:
                 self._shadows.make_room(self._num_working)
-                self._engine.submit(inner, stream if ticket is None else CountedSink(stream, ticket))
+                self._engine.submit(inner, sink)
                 async with aclosing(stream.read()) as events:
                     async for event in events:
                         if original is not None:

@@ -63,6 +63,12 @@ class Settings(ServerSettings):
     fetch_threads: int = setting(4, help="adapters fetched from the store at once")
     disk_threads: int = setting(2, help="adapters read from --cache-dir at once")
     threads: int = setting(0, help="CPU threads for the model; 0: one a core, less one for the front end")
+    metrics_tenants: int = setting(
+        100, help="tenants that the metrics tell apart; later ones are counted together as _other"
+    )
+    vllm_metrics: bool = setting(
+        False, help="also serve the metrics of vLLM that the Gateway API Inference Extension scrapes"
+    )
     drain_grace_s: float = setting(
         30.0,
         help="how long running streams may go on after SIGTERM; those that do are ended with UNAVAILABLE",
@@ -92,7 +98,14 @@ class Settings(ServerSettings):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at least 1, not {getattr(self, name)}")
-        for name in ("max_context_tokens", "max_shadows", "threads", "drain_grace_s", "max_engine_restarts"):
+        for name in (
+            "max_context_tokens",
+            "max_shadows",
+            "threads",
+            "drain_grace_s",
+            "max_engine_restarts",
+            "metrics_tenants",
+        ):
             # So written that NaN is refused too.
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')}: must be a number from 0")
@@ -101,6 +114,8 @@ class Settings(ServerSettings):
         for name, most in (("threads", MAX_THREADS), ("max_rank", MAX_RANK)):
             if getattr(self, name) > most:
                 raise ValueError(f"--{name.replace('_', '-')}: must be at most {most}")
+        if self.vllm_metrics and self.metrics_port is None:
+            raise ValueError("--vllm-metrics: needs --metrics-port")
         if self.page_tokens & (self.page_tokens - 1):
             raise ValueError(f"--page-tokens: must be a power of two, not {self.page_tokens}")
 

@@ -22,11 +22,11 @@ class Tenants:
         self._resident_bytes: dict[str, int] = {}
 
     async def admit(self, request: Request, caller: Caller) -> Ticket | None:
-        """Counts the request for its adapter's tenant, or the caller's; None if there is neither.
+        """Counts the request for its adapter's tenant, or the caller's, if any.
 
         Raises QUOTA_EXCEEDED, or STORE_UNAVAILABLE if the quotas cannot be had.
         """
-        tenant = request.adapter.tenant if request.adapter else caller.only_tenant
+        tenant = tenant_charged(request, caller)
         if tenant is None:
             return None
         quotas = await self._directory.quotas(tenant)
@@ -54,6 +54,11 @@ class Tenants:
 
     def __repr__(self) -> str:
         return f"Tenants({self._traffic!r}, {self._directory!r})"
+
+
+def tenant_charged(request: Request, caller: Caller) -> str | None:
+    """Whose quotas the request counts for: its adapter's tenant, or the caller's, if any."""
+    return request.adapter.tenant if request.adapter else caller.only_tenant
 
 
 class CountedSink:

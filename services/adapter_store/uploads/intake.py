@@ -14,6 +14,7 @@ from services.adapter_store.domain.version import VersionFile
 from services.adapter_store.garbage.deletion import claim
 from services.adapter_store.metadata import Database
 from services.adapter_store.staging import FileStage, Staging, too_long, wrong_offset
+from services.adapter_store.upload_meter import UploadMeter
 from services.adapter_store.uploads.lookup import find_upload
 from services.common.errors import Code, Reason, ServiceError, invalid_field
 
@@ -34,12 +35,18 @@ class Intake:
     """The way in for bytes. Every call may be made from any thread, and again after a crash."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore, staging: Staging, now: Callable[[], datetime]
+        self,
+        database: Database,
+        blobs: BlobStore,
+        staging: Staging,
+        now: Callable[[], datetime],
+        meter: UploadMeter,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._staging = staging
         self._now = now
+        self._meter = meter
 
     @property
     def max_streams(self) -> int:
@@ -77,9 +84,11 @@ class Intake:
         if crc32c is not None and google_crc32c.value(data) != crc32c:
             raise self._damaged_chunk(target, offset)
         try:
-            return target.stage.append(offset, data)
+            taken = target.stage.append(offset, data)
         except FileNotFoundError:
             return self._append_to_stored(target, offset, data)
+        self._meter.received(len(data))
+        return taken
 
     def persisted(self, target: FileTarget) -> int:
         """The file's durable bytes. Raises UPLOAD_NOT_FOUND."""

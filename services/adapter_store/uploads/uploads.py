@@ -1,6 +1,7 @@
 """The life of an upload, from the version number it reserves to the version it becomes."""
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -29,6 +30,7 @@ from services.adapter_store.domain.version import (
 from services.adapter_store.manifest import check_files, validate
 from services.adapter_store.metadata import Database, UnitOfWork
 from services.adapter_store.staging import Staging, incomplete
+from services.adapter_store.upload_meter import UploadMeter
 from services.adapter_store.uploads.ending import give_up, settle_version
 from services.adapter_store.uploads.intake import Intake
 from services.adapter_store.uploads.lookup import find_upload
@@ -53,6 +55,8 @@ class Uploads:
         intake: Intake,
         now: Callable[[], datetime],
         max_upload_bytes: int,
+        meter: UploadMeter,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -60,6 +64,8 @@ class Uploads:
         self._intake = intake
         self._now = now
         self._max_upload_bytes = max_upload_bytes
+        self._meter = meter
+        self._timer = timer
 
     def recover(self) -> None:
         """Once at start: drops what ended uploads left staged, and makes open ones able to go on."""
@@ -166,6 +172,7 @@ class Uploads:
             base_model = find_base_model(uow, upload.base_model)
             version = find_version(uow, find_adapter(uow, upload.adapter), upload.version)
         refusal = weights = None
+        began_s = self._timer()
         try:
             # Once more: keys may have been taken back since it was started.
             with self._database.read() as uow:
@@ -176,6 +183,7 @@ class Uploads:
             if error.reason is Reason.CORRUPT_BLOB:
                 raise
             refusal = Refusal(error.code.value, error.reason.value, error.message, error.field)
+        self._meter.validated("accepted" if refusal is None else "refused", self._timer() - began_s)
         ended = UploadState.FINISHED if refusal is None else UploadState.REFUSED
         with self._database.write(actor) as uow:
             uow.tenants.lock(upload.adapter.tenant)
@@ -186,6 +194,8 @@ class Uploads:
                 else:
                     settle_version(uow, upload, VersionState.FAILED, refusal.message)
                 uow.commit()
+                if refusal is None:
+                    self._meter.activated((self._now() - upload.create_time).total_seconds())
         self._staging.discard(upload.id)
 
     def _stored_by_tenant(self, request: UploadRequest) -> frozenset[str]:

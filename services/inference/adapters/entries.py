@@ -1,5 +1,6 @@
 """The adapters that residency knows, by key, and each tenant's use of them. Must not decide anything."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from services.inference.adapters.entry import ON_DEVICE, Entry
@@ -51,6 +52,10 @@ class Entries:
             entry.uses = {t: use for t, use in entry.uses.items() if use.is_in_pool or not use.is_idle}
         if entry.state is ResidencyState.REMOTE and not entry.uses:
             self._by_key.pop(entry.key, None)
+
+    def count_by_state(self) -> Counter[ResidencyState]:
+        """How many adapters are in each state."""
+        return Counter(entry.state for entry in self)
 
     def info(self) -> tuple[AdapterInfo, ...]:
         """Every adapter, once for each tenant that uses it, by version name."""

@@ -18,7 +18,6 @@ that was launched: the loader orders its copies behind that step.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 
 from services.common.errors import Reason, ServiceError, not_found
@@ -57,6 +56,7 @@ class Residency:
         self.tenants = self._device.tenants
         self._host = HostCopies(host_capacity_bytes)
         self._entries = Entries()
+        self.count_by_state = self._entries.count_by_state
         self._calls = OperatorCalls(self._device, self._host)
         self._io: list[Io] = []
         self._counters = ResidencyCounters()
@@ -393,6 +393,6 @@ class Residency:
         self._host.check_integrity(entries)
 
     def __repr__(self) -> str:
-        states = Counter(entry.state for entry in self._entries)
+        states = self.count_by_state()
         counts = ", ".join(f"{state}={states[state]}" for state in ResidencyState)
         return f"Residency({counts})"

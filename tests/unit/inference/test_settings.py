@@ -16,6 +16,10 @@ from services.inference.settings import Settings
         ({"base_model": "\udcff"}, "--base-model"),
         ({"base_model": "a\nb"}, "--base-model"),
         ({"listen": "nowhere"}, "nowhere"),
+        ({"metrics_port": 65536}, "--metrics-port"),
+        ({"metrics_host": "nowhere"}, "--metrics-host"),
+        ({"metrics_tenants": -1}, "--metrics-tenants"),
+        ({"vllm_metrics": True}, "--vllm-metrics: needs --metrics-port"),
     ],
 )
 def test_what_cannot_be_served_names_its_flag(tmp_path, values, flag):
