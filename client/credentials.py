@@ -58,11 +58,12 @@ class Credentials:
 
     def read_token(self) -> str:
         """The token now. Raises MultiloraError if it is none that can be sent."""
-        token = self.token
+        token, field, what = self.token, "token", "this"
         if not token and self.token_file is not None:
             token = _read("token_file", self.token_file).decode("utf-8", "replace").strip()
+            field, what = "token_file", f"what {self.token_file} holds"
         if not is_token(token):
-            raise invalid("token", "is no token: give what `multilora token create` printed")
+            raise invalid(field, f"{what} is no token: give what `multilora token create` printed")
         return token
 
 

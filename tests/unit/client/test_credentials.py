@@ -49,8 +49,11 @@ def test_a_token_file_is_read_each_time(tmp_path):
     file.write_text("mlt_1_b\n")
     assert metadata() == (("authorization", "Bearer mlt_1_b"),)
     file.write_text("two words\n")
-    with pytest.raises(MultiloraError, match="no token"):
+    with pytest.raises(MultiloraError, match="no token") as caught:
         metadata()
+    assert caught.value.field == "token_file"
+    assert str(file) in str(caught.value)
+    assert "two words" not in str(caught.value)
 
 
 def test_files_that_are_no_good_are_named(tmp_path):
