@@ -47,6 +47,16 @@ class ImportRequest:
         """What the lineage says of where the version came from, but for what the source was pinned to."""
         return f"{self.lineage.notes}\nimported from {self.source}".lstrip("\n")
 
+    def asks_for(self, version: AdapterVersion) -> bool:
+        """Whether `version` is, or may become, what this request makes."""
+        notes = version.lineage.notes
+        return (
+            (notes == self.origin or notes.startswith(f"{self.origin} at "))
+            and replace(self.lineage, notes=notes) == version.lineage
+            and dict(self.labels) == version.labels
+            and self.signature == version.signature
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
@@ -154,14 +164,14 @@ class Importer:
             known = uow.uploads.by_request(adapter.id, request.request_id)
             if known is None:
                 return None, ""
-            notes = find_version(uow, adapter, known.version).lineage.notes
-        if notes != request.origin and not notes.startswith(f"{request.origin} at "):
+            version = find_version(uow, adapter, known.version)
+        if not request.asks_for(version):
             raise invalid_field(
                 "request_id",
-                f"{quoted(request.request_id)} started something else for {request.parent}: use a new "
-                "request_id",
+                f"{quoted(request.request_id)} started something else for {request.parent}, with another "
+                "source, or other labels, lineage or signature: use a new request_id",
             )
-        return known, notes[len(f"{request.origin} at ") :]
+        return known, version.lineage.notes[len(f"{request.origin} at ") :]
 
     def _upload(
         self,

@@ -284,6 +284,24 @@ def test_the_same_request_gives_the_same_version_and_another_is_refused(make_sto
     assert refusal(store, "other", request_id="once").field == "request_id"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"labels": {"team": "b"}},
+        {"lineage": Lineage(run_id="r2", notes="n")},
+        {"signature": signature(FILES)},
+    ],
+)
+def test_the_same_request_with_other_words_is_refused_once_it_is_done_as_well(make_store, root, other):
+    store = make_store(directories=(root,))
+    store.tenants.update(NAME.tenant, "", {"trusted_keys": (TRUSTED,)})
+    first = {"labels": {"team": "a"}, "lineage": Lineage(run_id="r1", notes="n")}
+    version = run(store, "support", "r", **first)
+    assert run(store, "support", "r", **first) == version
+    error = refusal(store, "support", request_id="r", **first | other)
+    assert (error.reason, error.field) == (Reason.INVALID_FIELD, "request_id")
+
+
 def test_who_leaves_comes_back_to_what_has_been_read(make_store, root, tmp_path):
     store = make_store(directories=(root,))
     seen = []
