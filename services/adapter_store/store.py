@@ -21,8 +21,9 @@ from services.adapter_store.catalog import (
     Versions,
 )
 from services.adapter_store.database_settings import DatabaseSettings
+from services.adapter_store.domain.garbage import DELETED_GRACE
 from services.adapter_store.durable import make_dirs
-from services.adapter_store.garbage import DELETED_GRACE, Collector, Leases
+from services.adapter_store.garbage import Collector, Leases
 from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, ImportRoom
 from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES
 from services.adapter_store.integrity import check_integrity, describe
@@ -63,7 +64,7 @@ class Store:
         self.base_models = BaseModels(database)
         self.adapters = Adapters(database, now)
         self.aliases = Aliases(database, now)
-        self.versions = Versions(database)
+        self.versions = Versions(database, deleted_grace)
         self.changes = Changes(database, now)
         self.change_signal = database.change_signal
         self.deletions = Deletions(database, now, staging.discard)

@@ -1,11 +1,13 @@
 """Shows, resolves, disables and enables versions. Making them is the business of uploads."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from services.adapter_store.catalog.lookup import Resolution, find_adapter, find_version, resolve
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.change import ChangeKind
 from services.adapter_store.domain.fields import check_sha256, quoted
+from services.adapter_store.domain.garbage import DELETED_GRACE
 from services.adapter_store.domain.listing import Key, Listing, list_page
 from services.adapter_store.domain.names import AdapterName, Reference
 from services.adapter_store.domain.version import (
@@ -15,7 +17,7 @@ from services.adapter_store.domain.version import (
     check_key,
     not_active,
 )
-from services.adapter_store.metadata import Database
+from services.adapter_store.metadata import Database, UnitOfWork
 from services.common.errors import Code, Reason, ServiceError, invalid_field, not_found
 
 # A disabled version is refused to new requests, but streams that run on it may still have to fetch it.
@@ -28,10 +30,11 @@ _CHANGES = {
 
 
 class Versions:
-    """Versions, by name or AdapterKey."""
+    """Versions, by name or AdapterKey. Collections leave a version alone for `deleted_grace`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, deleted_grace: timedelta = DELETED_GRACE) -> None:
         self._database = database
+        self._deleted_grace = deleted_grace
 
     def get(self, name: AdapterName, number: int) -> AdapterVersion:
         """The version in whatever state it is. Raises ADAPTER_NOT_FOUND, VERSION_NOT_FOUND."""
@@ -70,8 +73,9 @@ class Versions:
     def readable_file(self, version: Reference | str, path: str, tenant: str | None = None) -> VersionFile:
         """One file of a version that is named, or given by an AdapterKey that `tenant` (None: anybody) has.
 
-        A deleted version's too, by name, while a lease keeps it: streams that run on it may have to fetch it.
-        Raises NOT_FOUND reasons, and VERSION_NOT_ACTIVE for a version that was never wholly there.
+        A deleted version's too, by name, while collections leave its files alone: streams that run on it may
+        have to fetch it, and requests that resolved it just before may not have leased it yet. Raises
+        NOT_FOUND reasons, and VERSION_NOT_ACTIVE for a version that was never wholly there.
         """
         with self._database.read() as uow:
             if isinstance(version, str):
@@ -82,17 +86,27 @@ class Versions:
                         Reason.VERSION_NOT_FOUND, f"no version has the key {version}: resolve its name"
                     )
             elif version.version is not None:
-                found = find_version(uow, find_adapter(uow, version.adapter), version.version)
+                kept = self._kept(uow, version.adapter, version.version)
+                found = kept or find_version(uow, find_adapter(uow, version.adapter), version.version)
+                if kept is None and found.state not in READABLE:
+                    raise not_active(found)
             else:
                 found = resolve(uow, version).version
-            is_kept = found.state is VersionState.DELETED and uow.leases.holds(found.key, uow.now())
-        if found.state not in READABLE and not is_kept:
-            raise not_active(found)
         check_key(found)
         for file in found.files:
             if file.path == path:
                 return file
         raise _no_file(found, path)
+
+    def _kept(self, uow: UnitOfWork, name: AdapterName, number: int) -> AdapterVersion | None:
+        deleted = uow.versions.deleted(name, number)
+        # One that was never wholly there has nothing to read.
+        if deleted is None or deleted[0].weights is None:
+            return None
+        version, delete_time = deleted
+        now = uow.now()
+        is_kept = delete_time > now - self._deleted_grace or uow.leases.holds(version.key, now)
+        return version if is_kept else None
 
     def _move(
         self,

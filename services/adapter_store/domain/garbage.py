@@ -1,6 +1,10 @@
-"""What one collection found, and freed unless it was a dry run."""
+"""What one collection found, and freed unless it was a dry run; how long it leaves alone what was deleted."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+# Whoever has just resolved a version may be about to lease and fetch it: so long its bytes outlive it.
+DELETED_GRACE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from services.adapter_store.blobs import BlobStore
 from services.adapter_store.domain.actor import STORE, Actor
 from services.adapter_store.domain.blob import StoredBlob
 from services.adapter_store.domain.fields import check_range
-from services.adapter_store.domain.garbage import Garbage
+from services.adapter_store.domain.garbage import DELETED_GRACE, Garbage
 from services.adapter_store.garbage.deletion import delete_condemned
 from services.adapter_store.metadata import Database
 from services.adapter_store.metadata.timestamps import from_us
@@ -22,8 +22,6 @@ from services.adapter_store.metadata.timestamps import from_us
 log = logging.getLogger(__name__)
 
 DEFAULT_MIN_AGE_S = 3600
-# Whoever has just resolved a version may be about to lease and fetch it: so long its bytes outlive it.
-DELETED_GRACE = timedelta(seconds=60)
 MAX_MIN_AGE_S = 10 * 366 * 86400
 # What is told of damage fits one message.
 MAX_MISSING = 10_000

@@ -88,6 +88,20 @@ class VersionRows:
         files = [VersionFile(row.path, row.size_bytes, row.sha256) for row in rows if row.path is not None]
         return _version(rows[0], files) if rows else None
 
+    def deleted(self, name: AdapterName, version: int) -> tuple[AdapterVersion, datetime] | None:
+        """The version if it was deleted, by itself or with its adapter, and when."""
+        query = _SELECT_WITH_FILES.where(
+            adapters.c.tenant == name.tenant,
+            adapters.c.adapter == name.adapter,
+            versions.c.version == version,
+            versions.c.state == VersionState.DELETED.value,
+        )
+        rows = self._connection.execute(query).all()
+        if not rows:
+            return None
+        files = [VersionFile(row.path, row.size_bytes, row.sha256) for row in rows if row.path is not None]
+        return _version(rows[0], files), from_us(rows[0].delete_time_us)
+
     def with_key(
         self, key: str, states: Iterable[VersionState], tenant: str | None = None
     ) -> AdapterVersion | None:

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection
 
 from services.adapter_store.blobs import LocalBlobs
+from services.adapter_store.domain.garbage import DELETED_GRACE
 from services.adapter_store.domain.names import AdapterName
 from services.adapter_store.domain.version import AdapterVersion, Lineage, WeightsSummary
-from services.adapter_store.garbage import DELETED_GRACE
 from services.adapter_store.manifest import validate
 from services.adapter_store.metadata import Database
 from services.adapter_store.metadata.database_clock import database_time

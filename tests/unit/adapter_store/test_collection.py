@@ -1,3 +1,4 @@
+import contextlib
 import os
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -109,6 +110,40 @@ def test_whoever_resolved_a_version_has_a_minute_to_lease_it(open_a_store):
     store.leases.release("serve-1")
     store.garbage.collect(False, 0)
     assert there(store) == set()
+
+
+def test_what_is_kept_of_a_deleted_version_can_be_read_by_its_name(open_a_store):
+    after_s = 0
+    store = open_a_store(lambda connection: LATER + timedelta(seconds=after_s))
+    store.base_models.register(BASE_MODEL)
+    store.adapters.create(NAME, BASE_MODEL.name, "", "", {})
+    keys = [publish(store, files_of(seed)).key for seed in (1, 2)]
+    store.uploads.start(NAME, declared(files_of(3)), {}, Lineage(), "")  # never whole
+    store.deletions.delete_version(NAME, 1)
+    store.deletions.delete_version(NAME, 3)
+
+    def readable():
+        found = set()
+        for number in (1, 2, 3):
+            with contextlib.suppress(ServiceError):
+                store.versions.readable_file(Reference(NAME, version=number), WEIGHTS)
+                found.add(number)
+        return found
+
+    assert readable() == {1, 2}
+    after_s = 30
+    store.deletions.delete_adapter(NAME, "")
+    assert readable() == {1, 2}
+    store.leases.acquire("serve-1", "", [keys[0]], 60)
+    after_s = 61
+    assert readable() == {1, 2}, "one by its lease, one by its minute"
+    after_s = 90
+    assert readable() == set()
+    with pytest.raises(ServiceError) as caught:
+        store.versions.readable_file(Reference(NAME, version=1), WEIGHTS)
+    assert caught.value.reason is Reason.ADAPTER_NOT_FOUND
+    store.leases.acquire("serve-1", "", keys, 60)
+    assert readable() == {1, 2}
 
 
 def test_a_replica_whose_clock_is_ahead_frees_no_leased_bytes(store, open_a_store):

@@ -1,7 +1,9 @@
 import threading
+from datetime import timedelta
 
 import pytest
 
+from services.adapter_store.catalog import Versions
 from services.adapter_store.domain.actor import Actor
 from services.adapter_store.domain.alias import Shadow, TrafficTarget
 from services.adapter_store.domain.change import ChangeKind
@@ -28,9 +30,10 @@ class TestVersions:
         assert deleted.state is VersionState.DELETED
         assert store.versions.get(NAME, 1) == deleted
         assert [version.version for version in store.versions.list(NAME, 0, "").rows] == [2]
+        at_once = Versions(store._database, deleted_grace=timedelta(0))
         for call in (
             lambda: store.versions.resolve(parse_reference("acme/support@1", "f")),
-            lambda: store.versions.readable_file(parse_reference("acme/support@1", "f"), WEIGHTS),
+            lambda: at_once.readable_file(parse_reference("acme/support@1", "f"), WEIGHTS),
             lambda: store.versions.enable(NAME, 1),
             lambda: store.versions.disable(NAME, 1),
             lambda: store.deletions.delete_version(NAME, 1, ME),
