@@ -53,6 +53,7 @@ def main(argv: Sequence[str], prog: str) -> int:
             settings.import_places(),
             settings.import_scratch_bytes,
         ) as store:
+            store.check_right_place()
             store.uploads.recover()
             asyncio.run(_serve(store, settings))
     except OSError as error:

@@ -28,6 +28,7 @@ from services.adapter_store.imports import NO_IMPORTS, Importer, ImportPlaces, I
 from services.adapter_store.imports.scratch_room import DEFAULT_MAX_BYTES
 from services.adapter_store.integrity import check_integrity, describe
 from services.adapter_store.metadata import Database, migrate
+from services.adapter_store.right_place import check_right_place
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.staging import Staging
 from services.adapter_store.upload_meter import UploadMeter
@@ -91,6 +92,10 @@ class Store:
             ],
             deleted_grace=deleted_grace,
         )
+
+    def check_right_place(self) -> None:
+        """Raises OSError if the bytes that the database knows of lie elsewhere."""
+        check_right_place(self._database, self.blobs)
 
     def check_integrity(self) -> list[str]:
         """What is wrong, one line each; every ACTIVE and DISABLED version's bytes are read and hashed."""

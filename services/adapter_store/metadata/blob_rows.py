@@ -148,6 +148,21 @@ class BlobRows:
             query = query.where(version_files.c.sha256 <= last)
         return frozenset(row.sha256 for row in self._connection.execute(query))
 
+    def some_readable(self, limit: int) -> frozenset[str]:
+        """Digests of up to `limit` files of versions that may be read."""
+        query = (
+            select(version_files.c.sha256)
+            .distinct()
+            .join(
+                versions,
+                (versions.c.adapter_id == version_files.c.adapter_id)
+                & (versions.c.version == version_files.c.version),
+            )
+            .where(versions.c.state.in_(_READABLE))
+            .limit(limit)
+        )
+        return frozenset(row.sha256 for row in self._connection.execute(query))
+
     def create_times_us(self, after: str, last: str | None) -> dict[str, int]:
         """When each blob of a row in (after, last] was last claimed; without `last`, of all after."""
         query = select(blobs.c.sha256, blobs.c.create_time_us).where(blobs.c.sha256 > after)

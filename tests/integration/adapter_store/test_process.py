@@ -44,6 +44,12 @@ def test_life_of_a_store(tmp_path):
         os.kill(store.process.pid, signal.SIGINT)
         assert store.process.wait(30) == 0
 
+    elsewhere = run(
+        "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--blob-url", f"file://{tmp_path}/b"
+    )
+    assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+    assert "none is here: give the --blob-url" in elsewhere.stderr
+
     (digest,) = (file.sha256 for file in version.files if file.path == WEIGHTS)
     (data_dir / "blobs" / digest[:2] / digest[2:4] / digest).write_bytes(b"damaged")
     damaged = run("check", "--data-dir", str(data_dir))
