@@ -10,7 +10,7 @@ import grpc
 from client.errors import from_rpc_error, rpc_errors
 from client.push import Push
 from client.registry import AdapterVersion, CollectGarbageResponse, Lease, Lineage, Signature
-from client.upload import Progress, UploadProgress, ignore_progress, pause_s
+from client.upload import NO_ANSWER, Progress, UploadProgress, ignore_progress, pause_s
 from client.wire import decode, to_json
 from protos.multilora.v1 import adapter_store_pb2 as pb
 
@@ -60,7 +60,7 @@ class StoreUpkeep:
                 return await self._import_once(request, progress, most)
             except grpc.aio.AioRpcError as error:
                 attempt = 1 if sum(most.values()) > before else attempt + 1
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt >= _MAX_TRIES:
+                if error.code() not in NO_ANSWER or attempt >= _MAX_TRIES:
                     raise from_rpc_error(error) from None
             await asyncio.sleep(pause_s(attempt))
 

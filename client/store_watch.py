@@ -37,7 +37,7 @@ class StoreWatch:
                         resume_token = response.resume_token
                         yield decode(ChangeBatch, response)
             except MultiloraError as error:
-                if error.code != "UNAVAILABLE" or not was_connected:
+                if error.code not in ("UNAVAILABLE", "CANCELLED") or not was_connected:
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

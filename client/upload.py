@@ -25,6 +25,9 @@ _FILES_AT_ONCE = 4
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.2
 
+# CANCELLED, which nobody here did: a store that stops says so of calls that come too late for it.
+NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
 R = TypeVar("R")
 
 
@@ -45,12 +48,12 @@ def ignore_progress(_: UploadProgress) -> None:
 
 
 async def retrying(call: Callable[[], Awaitable[R]]) -> R:
-    """`call()`, again while the store is UNAVAILABLE: for calls that may be made twice."""
+    """`call()`, again while the store does not answer: for calls that may be made twice."""
     for attempt in range(_MAX_TRIES):
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == _MAX_TRIES - 1:
+            if error.code() not in NO_ANSWER or attempt == _MAX_TRIES - 1:
                 raise from_rpc_error(error) from None
         await asyncio.sleep(pause_s(attempt))
     raise AssertionError("unreachable: the last try returns or raises")
@@ -169,4 +172,4 @@ def _may_resume(error: grpc.aio.AioRpcError) -> bool:
         # gRPC's own word, without details, for a stream that ended while it was being written to: how it
         # ended is lost. If the store refused the file, it says so again.
         return not from_rpc_error(error).reason
-    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OUT_OF_RANGE)
+    return error.code() in (*NO_ANSWER, grpc.StatusCode.OUT_OF_RANGE)

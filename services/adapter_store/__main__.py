@@ -71,7 +71,9 @@ def _set_up_logging(level: str) -> None:
 
 async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
-    server = Server(settings.listen, SERVICE_NAME, credentials=credentials_of(settings))
+    server = Server(
+        settings.listen, SERVICE_NAME, grace_s=settings.drain_grace_s, credentials=credentials_of(settings)
+    )
     drain = add_to_server(store, server.inner, store_gate(store) if settings.is_guarded else OpenGate())
     metrics = _serve_metrics(store, server, settings)
     address = await server.start()
@@ -82,7 +84,7 @@ async def _serve(store: Store, settings: Settings) -> None:
     collecting = None
     if settings.gc_interval_s:
         collecting = asyncio.create_task(collect_regularly(store.garbage, settings.gc_interval_s))
-    await server.run_until_stopped(drain)
+    await server.run_until_stopped(drain.prepare, drain.finish)
     if collecting is not None:
         collecting.cancel()
     if metrics is not None:

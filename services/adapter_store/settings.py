@@ -1,5 +1,6 @@
 """The adapter store's settings: where it listens, where rows and bytes lie, how much it takes."""
 
+import math
 from dataclasses import dataclass
 
 from services.adapter_store.blob_settings import BlobSettings
@@ -25,6 +26,10 @@ class Settings(PlaceSettings, ImportSettings, ServerSettings):
 
     listen: str = setting("127.0.0.1:7001", help="HOST:PORT to listen on; port 0 takes any free one")
     max_upload_bytes: int = setting(8 << 30, help="most bytes that one upload's files may have together")
+    drain_grace_s: float = setting(
+        30.0,
+        help="how long running calls may go on after SIGTERM; longer uploads can be resumed elsewhere",
+    )
     gc_interval_s: int = setting(0, help="collect garbage each time so many seconds have passed; 0: never")
 
     def __post_init__(self) -> None:
@@ -33,5 +38,8 @@ class Settings(PlaceSettings, ImportSettings, ServerSettings):
         self.check_imports()
         if self.max_upload_bytes < 1:
             raise ValueError("--max-upload-bytes: must be above 0")
+        # So written that NaN is refused too.
+        if not 0 <= self.drain_grace_s < math.inf:
+            raise ValueError("--drain-grace-s: must be a number from 0")
         if self.gc_interval_s < 0:
             raise ValueError("--gc-interval-s: must not be negative")

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 # Upload and Read move chunks of up to 2 MiB; the rest of the allowance is the message around them.
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_PENDING_CALLS = 1 << 16
+# For answers that are on their way.
+LAST_WORD_S = 1.0
 
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -98,8 +100,15 @@ class Server:
         """Asks `run_until_stopped` to drain and return. Safe to call from a signal handler."""
         self._stop.set()
 
-    async def run_until_stopped(self, drain: Callable[[], Awaitable[Any]] = _nothing) -> None:
-        """Serves until SIGTERM, SIGINT or `stop`; then NOT_SERVING, `drain()`, and a graceful stop."""
+    async def run_until_stopped(
+        self,
+        drain: Callable[[], Awaitable[Any]] = _nothing,
+        finish: Callable[[], Awaitable[Any]] = _nothing,
+    ) -> None:
+        """Serves until SIGTERM, SIGINT or `stop`; then NOT_SERVING, `drain()`, and a graceful stop.
+
+        Calls are taken until `drain()` has returned; those that run by then go on until `finish()` has.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -111,9 +120,16 @@ class Server:
         log.info("draining, at most %.0f s", self._grace_s)
         # For good: whatever happens meanwhile does not make it serve again.
         await self._health.enter_graceful_shutdown()
+        stopping: list[asyncio.Task[None]] = []
         try:
-            await asyncio.wait_for(drain(), self._grace_s)
+            async with asyncio.timeout(self._grace_s):
+                await drain()
+                # Takes nothing new, and tells every connection so.
+                stopping.append(asyncio.create_task(self.inner.stop(grace=self._grace_s)))
+                await finish()
         except TimeoutError:
             log.warning("the drain took longer than %.0f s; cancelling what is left", self._grace_s)
-        await self.inner.stop(grace=1.0)
+        # Sooner, now: others' streams, such as those that watch our health, have no end.
+        await self.inner.stop(grace=LAST_WORD_S)
+        await asyncio.gather(*stopping)
         log.info("stopped")

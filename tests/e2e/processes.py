@@ -74,6 +74,21 @@ class Service:
                 self.process.stdout.close()
 
 
+def children(pid: int) -> list[int]:
+    """Processes that `pid` started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def engine_of(service: Service) -> int:
+    """The engine's process: the child that is not multiprocessing's resource tracker."""
+    (engine,) = [
+        child
+        for child in children(service.process.pid)
+        if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return engine
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """A store and an inference service over it."""

@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import grpc
 import pytest
@@ -14,7 +13,7 @@ from grpc_status import rpc_status
 
 from protos.multilora.v1 import inference_pb2 as pb
 from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
-from tests.e2e.processes import Service, start_inference, start_store
+from tests.e2e.processes import children, engine_of, start_inference, start_store
 from tests.tiny_models import build_model
 
 CONTEXT_TOKENS = 512
@@ -40,21 +39,6 @@ def store(tmp_path_factory):
 def serve(model_dir, store, tmp_path):
     with start_inference(model_dir, store.address, tmp_path / "serve.log") as service:
         yield service
-
-
-def children(pid: int) -> list[int]:
-    """Processes that `pid` started and that still run."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def engine_of(service: Service) -> int:
-    """The engine's process: the child that is not multiprocessing's resource tracker."""
-    (engine,) = [
-        child
-        for child in children(service.process.pid)
-        if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    return engine
 
 
 def wait_gone(pid: int) -> None:

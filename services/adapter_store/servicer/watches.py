@@ -44,6 +44,7 @@ class Watches:
 
     async def stream(self, resume_token: str, tenant: str | None) -> AsyncGenerator[pb.WatchResponse, None]:
         """Responses without end. Raises INVALID_FIELD, and DRAINING when the server stops."""
+        self._check_open()
         self._enter()
         try:
             async for response in self._follow(resume_token, tenant):

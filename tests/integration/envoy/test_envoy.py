@@ -1,16 +1,16 @@
 """Envoy over three inference replicas: an adapter has its replica, and no replica's end fails a request."""
 
 import asyncio
-import itertools
 import signal
 from contextlib import ExitStack
 
 import pytest
 
-from client import InferenceClient, MultiloraError, SamplingParams, StoreClient
+from client import InferenceClient, SamplingParams, StoreClient
 from demo.stack import ADAPTERS, MODEL
 from tests.e2e.processes import start_inference, start_store
 from tests.integration.envoy.gateway import Gateway, envoy_program
+from tests.integration.envoy.traffic import Traffic
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -18,7 +18,6 @@ NUM_REPLICAS = 3
 NUM_STREAMS = 12
 NAMES = tuple(f"acme/{path.name}" for path in sorted(ADAPTERS.iterdir()))
 SHORT = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
-LONG = SamplingParams(temperature=0.0, max_tokens=48, ignore_eos=True)
 
 
 class Stack:
@@ -61,45 +60,6 @@ async def stack(tmp_path):
         yield Stack(store, replicas, gateway)
 
 
-class Traffic:
-    """Endless requests for every adapter through `address`, and how they ended."""
-
-    def __init__(self, client):
-        self._client = client
-        self._wanted = True
-        self.num_finished = 0
-        self.num_broken = 0
-        self.refusals = []
-        self._ended = asyncio.Event()
-
-    async def run(self, first):
-        for number in itertools.count(first):
-            if not self._wanted:
-                return
-            await self._request(NAMES[number % len(NAMES)])
-
-    async def _request(self, name):
-        has_begun = False
-        try:
-            async for _ in self._client.generate(adapter=name, text="stone", sampling=LONG):
-                has_begun = True
-            self.num_finished += 1
-        except MultiloraError as error:
-            if has_begun:
-                self.num_broken += 1
-            else:
-                self.refusals.append(error)
-        self._ended.set()
-
-    async def until_finished(self, num):
-        while self.num_finished < num:
-            self._ended.clear()
-            await self._ended.wait()
-
-    def stop(self):
-        self._wanted = False
-
-
 async def ask_all(client):
     for name in NAMES:
         await client.generate(adapter=name, text="stone", sampling=SHORT).result()
@@ -110,7 +70,7 @@ async def end_a_replica_under_load(stack, client, number):
     await ask_all(client)
     before = await stack.homes()
     (doomed,) = before[NAMES[0]]
-    traffic = Traffic(client)
+    traffic = Traffic(client, NAMES)
     tasks = [asyncio.create_task(traffic.run(index)) for index in range(NUM_STREAMS)]
     await traffic.until_finished(2 * NUM_STREAMS)
     stack.replicas[doomed].process.send_signal(number)
@@ -141,7 +101,7 @@ async def test_a_killed_replica_s_adapters_move_and_nothing_fails_that_had_not_b
     async with InferenceClient(stack.server) as client:
         doomed, before, traffic = await end_a_replica_under_load(stack, client, signal.SIGKILL)
         assert not traffic.refusals
-        assert traffic.num_broken <= NUM_STREAMS
+        assert len(traffic.broken) <= NUM_STREAMS
         await ask_all(client)
         homes = await stack.homes()
     for name in NAMES:
@@ -154,4 +114,4 @@ async def test_a_replica_that_drains_breaks_no_stream(stack):
     async with InferenceClient(stack.server) as client:
         _, _, traffic = await end_a_replica_under_load(stack, client, signal.SIGTERM)
     assert not traffic.refusals
-    assert traffic.num_broken == 0
+    assert not traffic.broken

@@ -30,6 +30,7 @@ class Trouble:
 
     def __init__(self):
         self.ended = asyncio.Event()
+        self.go_on = asyncio.Event()
         self.heavy = None
 
     def go(self, request):
@@ -50,6 +51,8 @@ class Trouble:
         try:
             yield pb.Adapter(name="first")
             self.go(request)
+            if request.name == "waits":
+                await self.go_on.wait()
             if request.name == "endless":
                 await asyncio.Event().wait()
             yield pb.Adapter(name="last")
@@ -222,6 +225,33 @@ async def test_a_drain_that_hangs_is_cut_off(caplog):
     server.stop()
     await asyncio.wait_for(server.run_until_stopped(asyncio.Event().wait), 10)
     assert "took longer" in caplog.text
+
+
+async def test_what_runs_goes_on_though_nothing_new_is_taken(server, channel, trouble):
+    """What watches our health has no end, and keeps nobody from stopping."""
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    stream = channel.unary_stream("/t.T/Stream", **CODEC)(pb.Adapter(name="waits"))
+    assert (await stream.read()).name == "first"
+    finishing, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def finish():
+        finishing.set()
+        await may_finish.wait()
+
+    running = asyncio.create_task(server.run_until_stopped(finish=finish))
+    await asyncio.sleep(0)
+    server.stop()
+    await finishing.wait()
+    async with grpc.aio.insecure_channel(server.address) as other:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(other, "Unary", "fine")
+        # The latter where the connection has not been told yet.
+        assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    trouble.go_on.set()
+    assert (await stream.read()).name == "last"
+    may_finish.set()
+    await asyncio.wait_for(running, 4)
 
 
 async def test_a_taken_port_is_an_os_error(server):
