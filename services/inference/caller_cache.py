@@ -3,6 +3,8 @@
 Pure state but for one question to the store. A secret is kept as its hash alone, and never logged.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import time
 from collections import OrderedDict
@@ -19,6 +21,8 @@ FRESH_S = 5.0
 # So long a token that was good stays so while the store does not answer.
 GRACE_S = 600.0
 MAX_CALLERS = 10_000
+# So many strangers the store is asked about at once; further ones wait for these.
+MAX_STRANGERS = 8
 
 
 def _utc_now() -> datetime:
@@ -61,6 +65,8 @@ class CallerCache:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._hashes: dict[str, bytes] = {}
         self._num_revocations = 0
+        # Else whoever makes tokens up keeps the store, which counts no services' calls, from everybody.
+        self._strangers = asyncio.Semaphore(MAX_STRANGERS)
 
     async def caller(self, secret: str) -> Caller:
         """Whose `secret` is. Raises BAD_TOKEN, or STORE_UNAVAILABLE if nobody can tell."""
@@ -72,7 +78,8 @@ class CallerCache:
         num_revocations = self._num_revocations
         is_known = known is not None and self._is_within(known, GRACE_S)
         try:
-            caller = await self._authenticate(secret, is_known=is_known)
+            async with contextlib.nullcontext() if is_known else self._strangers:
+                caller = await self._authenticate(secret, is_known=is_known)
         except ServiceError as error:
             return self._without_answer(key, error)
         # A revocation that came meanwhile may be of this token: the answer serves this call alone.

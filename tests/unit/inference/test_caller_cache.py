@@ -1,5 +1,6 @@
 """How long a token stays good without the store being asked, and what ends that."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from services.common.caller import Caller, Role
 from services.common.errors import ServiceError
 from services.common.gate import bad_token
 from services.inference.adapters.store_errors import store_unavailable
-from services.inference.caller_cache import FRESH_S, GRACE_S, CallerCache
+from services.inference.caller_cache import FRESH_S, GRACE_S, MAX_STRANGERS, CallerCache
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -126,3 +127,30 @@ async def test_the_cache_is_bounded_and_can_be_forgotten():
     world.cache.forget_all()
     world.cache.check_integrity()
     assert repr(world.cache) == "CallerCache(callers=0)"
+
+
+async def test_the_store_is_asked_about_so_many_strangers_at_once_and_of_those_it_knows_without_waiting():
+    asked, may_answer, are_all_asked = [], asyncio.Event(), asyncio.Event()
+
+    async def authenticate(secret: str, *, is_known: bool) -> Caller:
+        asked.append(secret)
+        if secret == "a":
+            return Caller("ta", "acme", Role.READER)
+        if len(asked) == MAX_STRANGERS + 1:
+            are_all_asked.set()
+        await may_answer.wait()
+        raise bad_token("it is not known here")
+
+    now_s = 0.0
+    cache = CallerCache(authenticate, clock=lambda: now_s)
+    assert (await cache.caller("a")).name == "ta"
+    strangers = [asyncio.create_task(cache.caller(f"made up {i}")) for i in range(MAX_STRANGERS + 3)]
+    await asyncio.wait_for(are_all_asked.wait(), 20)
+    now_s = FRESH_S
+    assert (await asyncio.wait_for(cache.caller("a"), 20)).name == "ta"
+    assert len(asked) == MAX_STRANGERS + 2
+    may_answer.set()
+    refused = await asyncio.gather(*strangers, return_exceptions=True)
+    assert {error.reason for error in refused} == {"BAD_TOKEN"}
+    assert len(asked) == len(strangers) + 2
+    cache.check_integrity()
