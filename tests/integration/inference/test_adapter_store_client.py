@@ -103,6 +103,21 @@ async def test_a_disabled_version_is_refused_to_new_requests_but_fetched_for_old
     assert isinstance(await stage.fetch(adapter), Fetched)
 
 
+@pytest.mark.parametrize("with_its_adapter", [False, True])
+async def test_what_was_deleted_right_after_it_was_resolved_can_still_be_fetched(
+    stage, tmp_path, with_its_adapter
+):
+    await stage.publisher.push(write(tmp_path / "a", linear(Q0, 4)), "acme/support")
+    adapter = (await stage.client.resolve("acme/support@1")).adapter
+    if with_its_adapter:
+        await stage.publisher.delete_adapter("acme/support")
+    else:
+        await stage.publisher.delete_version("acme/support@1")
+    with pytest.raises(ServiceError):
+        await stage.client.resolve("acme/support@1")
+    assert isinstance(await stage.fetch(adapter), Fetched)
+
+
 async def test_an_unknown_adapter_is_not_found(stage):
     with pytest.raises(ServiceError) as caught:
         await stage.client.resolve("acme/nobody")
