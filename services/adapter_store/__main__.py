@@ -20,7 +20,7 @@ from services.adapter_store.settings import PlaceSettings, Settings
 from services.adapter_store.store import Store, open_store
 from services.common.gate import OpenGate
 from services.common.server import Server
-from services.common.serving import credentials_of, say_who_may_call
+from services.common.serving import credentials_of, open_tracing, say_who_may_call
 from services.common.settings import parse
 from services.common.telemetry import set_up_logging
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str], prog: str) -> int:
         description="Keeps, checks and hands out LoRA adapters. See also: "
         f"{', '.join(f'{prog} {each}' for each in subcommands)} (each with --help).",
     )
-    _set_up_logging(settings.log_level)
+    _set_up_logging(settings.log_level, settings.log_format)
     try:
         with open_store(
             settings,
@@ -62,8 +62,8 @@ def main(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
-def _set_up_logging(level: str) -> None:
-    set_up_logging(level, "adapter-store")
+def _set_up_logging(level: str, log_format: str = "text") -> None:
+    set_up_logging(level, "adapter-store", log_format)
     if level != "debug":
         # It says at INFO which dialect it speaks, each time that it looks.
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -71,8 +71,13 @@ def _set_up_logging(level: str) -> None:
 
 async def _serve(store: Store, settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NUM_THREADS, "store"))
+    tracing = open_tracing(settings, "multilora-store")
     server = Server(
-        settings.listen, SERVICE_NAME, grace_s=settings.drain_grace_s, credentials=credentials_of(settings)
+        settings.listen,
+        SERVICE_NAME,
+        grace_s=settings.drain_grace_s,
+        credentials=credentials_of(settings),
+        tracing=tracing,
     )
     drain = add_to_server(store, server.inner, store_gate(store) if settings.is_guarded else OpenGate())
     metrics = _serve_metrics(store, server, settings)
@@ -89,6 +94,7 @@ async def _serve(store: Store, settings: Settings) -> None:
         collecting.cancel()
     if metrics is not None:
         metrics.close()
+    await asyncio.to_thread(tracing.close)
 
 
 def _serve_metrics(store: Store, server: Server, settings: Settings) -> "MetricsServer | None":

@@ -6,7 +6,6 @@ An exception that is no ServiceError is a defect: the caller learns an incident 
 import asyncio
 import inspect
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from grpc_status import rpc_status
 
 from services.common.errors import Code, Reason, ServiceError
 from services.common.rpc_meter import RpcMeter
+from services.common.tracing import ServerCall, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,12 @@ def _clip(text: str, max_bytes: int) -> str:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Maps ServiceError to its status and any other exception to INTERNAL with an incident id.
 
-    `meter` is told of every call that has ended.
+    `meter` is told of every call that has ended, and `tracing` makes it a span.
     """
 
-    def __init__(self, meter: RpcMeter) -> None:
+    def __init__(self, meter: RpcMeter, tracing: Tracing) -> None:
         self._meter = meter
+        self._tracing = tracing
 
     async def intercept_service(
         self,
@@ -99,7 +100,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             guard = _guard_unary
-        calls = _Calls(method, self._meter)
+        calls = _Calls(method, self._meter, self._tracing)
         behavior = guard(inner, calls, _reader(decode, handler.request_streaming))
         # Bytes come through as they are: gRPC would answer what it cannot decode with UNKNOWN.
         return wrap(behavior, None, handler.response_serializer)
@@ -108,13 +109,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 class _Calls:
     """The calls of one method: each that ends is logged and metered."""
 
-    def __init__(self, method: str, meter: RpcMeter) -> None:
+    def __init__(self, method: str, meter: RpcMeter, tracing: Tracing) -> None:
         self.method = method
         self._meter = meter
+        self._tracing = tracing
 
-    def ended(self, code: str, started_s: float) -> None:
-        """One that began at `started_s`, of time.monotonic(), has ended."""
-        seconds = time.monotonic() - started_s
+    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> ServerCall:
+        """One begins, in the running task."""
+        return self._tracing.begin(self.method, context.invocation_metadata() or ())
+
+    def ended(self, code: str, call: ServerCall) -> None:
+        """It has ended."""
+        seconds = call.end(code)
         self._meter.note(self.method, code, seconds)
         level = logging.DEBUG if code == "OK" else logging.INFO
         log.log(level, "%s %s %.1f ms", self.method, code, seconds * 1e3)
@@ -156,18 +162,18 @@ def _reader(decode: Callable[[bytes], Any], is_stream: bool) -> Callable[[Any], 
 
 def _guard_unary(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        started_s = time.monotonic()
+        call = calls.begin(context)
         try:
             response = await inner(read(request), context)
         except asyncio.CancelledError:
-            calls.ended("CANCELLED", started_s)
+            calls.ended("CANCELLED", call)
             raise
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            status = _answer(error, calls, started_s)
+            status = _answer(error, calls, call)
         else:
-            calls.ended("OK", started_s)
+            calls.ended("OK", call)
             return response
         # Only now, and without the request: gRPC keeps what aborting raises, with this frame and whatever
         # it was raised in the handling of, until the garbage collector finds it.
@@ -179,21 +185,21 @@ def _guard_unary(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> Any
 
 def _guard_stream(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> Any:
     async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        started_s = time.monotonic()
+        call = calls.begin(context)
         try:
             async with aclosing(inner(read(request), context)) as responses:
                 async for response in responses:
                     yield response
         except (asyncio.CancelledError, GeneratorExit):
             # GeneratorExit: the client went away while this was suspended in `yield`.
-            calls.ended("CANCELLED", started_s)
+            calls.ended("CANCELLED", call)
             raise
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            status = _answer(error, calls, started_s)
+            status = _answer(error, calls, call)
         else:
-            calls.ended("OK", started_s)
+            calls.ended("OK", call)
             return
         # As above.
         del request
@@ -202,7 +208,7 @@ def _guard_stream(inner: Any, calls: "_Calls", read: Callable[[Any], Any]) -> An
     return guarded
 
 
-def _answer(error: Exception, calls: "_Calls", started_s: float) -> Any:
+def _answer(error: Exception, calls: "_Calls", call: ServerCall) -> Any:
     """What the caller gets for `error`: its status, or that of an incident whose text the log has."""
     if not isinstance(error, ServiceError):
         incident = uuid.uuid4().hex[:12]
@@ -213,5 +219,5 @@ def _answer(error: Exception, calls: "_Calls", started_s: float) -> Any:
             f"internal error, incident {incident}: the server's log has the details",
             metadata={"incident": incident},
         )
-    calls.ended(error.code.value, started_s)
+    calls.ended(error.code.value, call)
     return rpc_status.to_status(to_status(error))

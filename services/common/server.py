@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common.interceptors import ErrorInterceptor
 from services.common.rpc_meter import RpcMeter
+from services.common.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Server:
         grace_s: float = 30.0,
         interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
         credentials: grpc.ServerCredentials | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._listen = listen
         self._service_name = service_name
@@ -65,7 +67,8 @@ class Server:
         self._health = health.aio.HealthServicer()
         self.rpc_meter = RpcMeter()
         self.inner = grpc.aio.server(
-            interceptors=(*interceptors, ErrorInterceptor(self.rpc_meter)), options=GRPC_OPTIONS
+            interceptors=(*interceptors, ErrorInterceptor(self.rpc_meter, tracing or Tracing())),
+            options=GRPC_OPTIONS,
         )
         self.address = ""
         self._stop = asyncio.Event()

@@ -35,6 +35,14 @@ class ServerSettings:
         help="address for --metrics-port; another than loopback tells tenants' names to whoever reaches it",
     )
 
+    otlp_endpoint: str = setting(
+        "",
+        help="http://HOST:PORT of an OpenTelemetry collector that takes spans by gRPC (https: TLS)",
+        variable="OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+    trace_ratio: float = setting(1.0, help="share of calls that begin a trace where their caller has none")
+    log_format: str = setting("text", help="lines of text, or of JSON", choices=("text", "json"))
+
     @property
     def is_guarded(self) -> bool:
         """Whether callers need a token."""
@@ -47,7 +55,7 @@ class ServerSettings:
             raise ValueError("--tls-cert-file, --tls-key-file: give both or neither")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("--tls-client-ca-file: needs --tls-cert-file and --tls-key-file")
-        self._check_metrics()
+        self._check_telemetry()
         for flag in ("tls_cert_file", "tls_key_file", "tls_client_ca_file"):
             path = getattr(self, flag)
             if path is not None and not path.is_file():
@@ -60,7 +68,11 @@ class ServerSettings:
             "--auth on and --tls-cert-file, or say --allow-remote if the network keeps strangers out"
         )
 
-    def _check_metrics(self) -> None:
+    def _check_telemetry(self) -> None:
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"--otlp-endpoint: {self.otlp_endpoint} must begin with http:// or https://")
+        if not 0 <= self.trace_ratio <= 1:
+            raise ValueError(f"--trace-ratio: must be from 0 to 1, not {self.trace_ratio}")
         if self.metrics_port is not None and not 0 <= self.metrics_port < 1 << 16:
             raise ValueError(f"--metrics-port: {self.metrics_port} is no port: give 0 to 65535")
         if self.metrics_host != "localhost" and not _is_address(self.metrics_host):

@@ -9,6 +9,7 @@ import grpc
 
 from services.common.server_settings import ServerSettings
 from services.common.tls import TlsFiles, server_credentials
+from services.common.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,15 @@ def credentials_of(settings: ServerSettings) -> grpc.ServerCredentials | None:
     if cert is None or key is None:
         return None
     return server_credentials(TlsFiles(cert, key, settings.tls_client_ca_file))
+
+
+def open_tracing(settings: ServerSettings, service: str) -> Tracing:
+    """Spans to the collector of `settings`; to nobody, and without the exporter, if there is none."""
+    if not settings.otlp_endpoint:
+        return Tracing()
+    from services.common.otlp_spans import OtlpSpans
+
+    return Tracing(OtlpSpans(settings.otlp_endpoint, service), settings.trace_ratio)
 
 
 def say_who_may_call(settings: ServerSettings, address: str) -> None:

@@ -29,7 +29,7 @@ BAD_INPUT = 2
 def main(argv: Sequence[str], prog: str = "python -m services.inference") -> int:
     """Serves until told to stop. 0: drained; 1: failed or cut short; 2: cannot be started so."""
     settings = parse(Settings, argv, prog=prog, description="Serve a base model and its LoRA adapters.")
-    set_up_logging(settings.log_level, "serve")
+    set_up_logging(settings.log_level, "serve", settings.log_format)
     try:
         model = read_served_model(settings)
     except ServiceError as error:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from protos.multilora.v1 import inference_pb2 as pb
 from services.common.errors import Code, Reason, ServiceError, invalid_field
+from services.common.tracing import Tracing
 from services.common.traffic_split import is_sampled
 from services.inference.adapter_name import check_adapter_name
 from services.inference.convert import sampling_from_wire
@@ -53,10 +54,15 @@ class Admission:
     """Checks requests against one model. Holds no state but a counter of ids and a thread."""
 
     def __init__(
-        self, model: ServedModel, resolver: AdapterResolver, clock: Callable[[], float] = time.monotonic
+        self,
+        model: ServedModel,
+        resolver: AdapterResolver,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._resolver = resolver
+        self._tracing = tracing or Tracing()
         self._clock = clock
         self._ids = itertools.count(1)
         # One at a time: while a text is encoded it takes more than a hundred times its size in memory.
@@ -65,7 +71,8 @@ class Admission:
     async def resolve(self, name: str, split_key: str = "") -> Resolution:
         """What `name` means. Raises ServiceError INVALID_ARGUMENT or what the store says."""
         check_adapter_name(name)
-        return await self._resolver.resolve(name, split_key)
+        with self._tracing.span("resolve"):
+            return await self._resolver.resolve(name, split_key)
 
     async def resolve_one(self, name: str) -> ResolvedAdapter:
         """The one version that `name` means. Raises INVALID_FIELD if it splits traffic over several."""
@@ -93,7 +100,7 @@ class Admission:
         request = Request(
             request_id=f"r{next(self._ids)}",
             prompt_token_ids=ids,
-            adapter=resolution.adapter if resolution else None,
+            adapter=self._traced(resolution.adapter) if resolution else None,
             sampling=sampling,
             arrival_s=arrival_s,
             priority=message.priority,
@@ -101,6 +108,10 @@ class Admission:
             eos_token_ids=self._model.tokenizer.eos_token_ids,
         )
         return Admitted(request, callers_id, _shadow(resolution, split_key))
+
+    def _traced(self, adapter: ResolvedAdapter) -> ResolvedAdapter:
+        context = self._tracing.traced()
+        return adapter if context is None else replace(adapter, traceparent=context.header)
 
 
 def _shadow(resolution: Resolution | None, split_key: str) -> str:

@@ -18,6 +18,7 @@ from typing import Protocol
 from services.common.errors import Code, Reason, ServiceError
 from services.inference.adapters.io import AdapterIo, Completion
 from services.inference.adapters.io_meter import IoMeter
+from services.inference.adapters.io_trace import IoTrace
 from services.inference.adapters.residency import Io, Load, Residency
 from services.inference.engine_counters import BatchMeter, EngineCounters
 from services.inference.messages import (
@@ -100,6 +101,7 @@ class Engine:
         self._counters = EngineCounters()
         self._batches = BatchMeter()
         self._io_meter = IoMeter(clock)
+        self._io_trace = IoTrace(clock)
         self._num_arrived = 0
 
     @property
@@ -133,6 +135,8 @@ class Engine:
     def complete(self, completion: Completion) -> None:
         """Takes the outcome of adapter I/O that an earlier step started."""
         self._io_meter.ended(completion)
+        if told := self._io_trace.ended(completion):
+            self._events.append(told)
         self._start_io(self._adapter_io.complete(completion))
 
     def step(self) -> tuple[Events, bool]:
@@ -169,6 +173,7 @@ class Engine:
         """Starts `io`; the loads that went wrong."""
         for order in io:
             self._io_meter.ordered(order)
+            self._io_trace.ordered(order)
             if isinstance(order, Load):
                 self._scheduler.on_adapter_ready(order.key)
         return self._adapter_io.execute(io)
@@ -196,6 +201,7 @@ class Engine:
         sequence = Sequence(request, order=(-request.priority, self._num_arrived))
         self._num_arrived += 1
         self._sequences[request.request_id] = sequence
+        self._io_trace.add(request)
         if request.deadline_s is not None:
             heapq.heappush(self._deadlines, (request.deadline_s, request.request_id))
         self._start_io(self._scheduler.add(sequence))
@@ -264,6 +270,7 @@ class Engine:
 
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.id]
+        self._io_trace.remove(sequence.id)
         self._scheduler.remove(sequence)
 
     def stats(self) -> EngineStats:

@@ -17,6 +17,7 @@ from services.inference.engine_link import EngineLink
 from services.inference.engine_port import EventSink
 from services.inference.messages import (
     AdapterInfo,
+    AdapterIoEnded,
     Cancel,
     Command,
     EngineMetrics,
@@ -51,11 +52,13 @@ class EngineClient:
 
     `ready` is done when the engine takes requests, or failed with ServiceError if it never will.
     `died` is set once the engine is gone; every pending request and call has failed by then.
+    `on_io` hears of adapter I/O of traced requests.
     """
 
-    def __init__(self, link: EngineLink) -> None:
+    def __init__(self, link: EngineLink, on_io: Callable[[AdapterIoEnded], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
+        self._on_io = on_io
         self._sinks: dict[str, EventSink] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._call_ids = itertools.count(1)
@@ -153,6 +156,9 @@ class EngineClient:
                 self.ready.set_result(event)
             case Failed(request_id="", error=error):
                 self.ready.set_exception(error)
+            case AdapterIoEnded():
+                if self._on_io is not None:
+                    self._on_io(event)
             case Reply(call_id=call_id, value=value):
                 self._answer(call_id, value)
             case _:

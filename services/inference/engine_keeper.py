@@ -16,7 +16,15 @@ from services.common.errors import ServiceError
 from services.inference.engine_client import EngineClient
 from services.inference.engine_link import EngineLink
 from services.inference.engine_port import EventSink
-from services.inference.messages import AdapterInfo, EngineMetrics, EngineStats, Freed, Ready, ResidencyState
+from services.inference.messages import (
+    AdapterInfo,
+    AdapterIoEnded,
+    EngineMetrics,
+    EngineStats,
+    Freed,
+    Ready,
+    ResidencyState,
+)
 from services.inference.request import AdapterKey, Request, ResolvedAdapter
 
 log = logging.getLogger(__name__)
@@ -57,16 +65,18 @@ class EngineKeeper:
         max_restarts: int,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_io: Callable[[AdapterIoEnded], None] | None = None,
     ) -> None:
         self._start = start
         self._max_restarts = max_restarts
+        self._on_io = on_io
         self._clock = clock
         self._pause = pause
         self._num_crashes = 0
         self.num_restarts = 0
         self._quotas: dict[str, int] = {}
         self._link = start()
-        self._client = EngineClient(self._link)
+        self._client = EngineClient(self._link, self._on_io)
 
     async def keep(self, listener: EngineListener) -> None:
         """Until it is cancelled. Raises ServiceError if the first engine cannot be started,
@@ -111,7 +121,7 @@ class EngineKeeper:
     def _replace(self) -> None:
         self.num_restarts += 1
         self._link = self._start()
-        self._client = EngineClient(self._link)
+        self._client = EngineClient(self._link, self._on_io)
         # What was said once to the one before holds for this one too.
         for tenant, max_resident_bytes in self._quotas.items():
             self._client.set_tenant_quota(tenant, max_resident_bytes)

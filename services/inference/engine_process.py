@@ -36,7 +36,7 @@ def run_engine(settings: Settings, connection: Connection, load: LoadWeights = l
     """
     # Ctrl-C goes to the whole terminal group; the front end decides when the engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up_logging(settings.log_level, "engine")
+    set_up_logging(settings.log_level, "engine", settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     inbox: Inbox = queue.SimpleQueue()
     try:

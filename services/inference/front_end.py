@@ -14,7 +14,7 @@ from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError, unavailable
 from services.common.gate import OpenGate, TokenGate
 from services.common.server import Server
-from services.common.serving import credentials_of, say_who_may_call
+from services.common.serving import credentials_of, open_tracing, say_who_may_call
 from services.inference.adapters.store_watch import ChangeListener
 from services.inference.admission import AdapterResolver
 from services.inference.caller_cache import CallerCache
@@ -27,6 +27,7 @@ from services.inference.model.digest import base_model_digest
 from services.inference.noted_resolver import NotedResolver
 from services.inference.registration import SERVICE_NAME, add_to_server
 from services.inference.request_meter import RequestMeter
+from services.inference.request_spans import RequestSpans
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
@@ -90,15 +91,18 @@ class FrontEnd:
         self._model = model
         self._store = store
         self._announce = announce
+        self._tracing = open_tracing(settings, "multilora-inference")
+        spans = RequestSpans(self._tracing)
         self._server = Server(
             settings.listen,
             SERVICE_NAME,
             grace_s=settings.drain_grace_s,
             credentials=credentials_of(settings),
+            tracing=self._tracing,
         )
         self._callers = CallerCache(store.authenticate)
         self._gate = TokenGate(self._callers.caller) if settings.is_guarded else OpenGate()
-        self._engine = EngineKeeper(start_engine, settings.max_engine_restarts)
+        self._engine = EngineKeeper(start_engine, settings.max_engine_restarts, on_io=spans.note_io)
         self._directory = TenantDirectory(store.tenant)
         self._resolver = VerifiedResolver(store, settings.pinned_keys() or self._directory, model.name)
         self._leases = LeaseKeeper(store, self._engine.list_held, f"{socket.gethostname()} {settings.listen}")
@@ -111,6 +115,7 @@ class FrontEnd:
             NotedResolver(self._resolver, self._leases.note),
             tenants=Tenants(self._directory, self._engine),
             meter=self._request_meter,
+            spans=spans,
             max_shadows=settings.max_shadows,
             # One token a step for each running request must fit the step.
             max_requests=min(settings.max_batch_requests, settings.max_batch_tokens),
@@ -155,6 +160,7 @@ class FrontEnd:
             await self._engine.shut_down()
             await self._leases.release()
             await self._store.close()
+            await asyncio.to_thread(self._tracing.close)
         return self._exit_code
 
     def _serve_metrics(self) -> "MetricsServer | None":

@@ -245,5 +245,18 @@ class Reply:
     value: AdapterInfo | Freed | EngineStats | EngineMetrics | tuple[AdapterInfo, ...] | ServiceError
 
 
-Event = Ready | Started | Tokens | Finished | Failed | Reply
+@dataclass(frozen=True, slots=True)
+class AdapterIoEnded:
+    """Adapter I/O that a traced request waited for: `kind` is fetch or load; time.monotonic() seconds."""
+
+    traceparent: str
+    key: AdapterKey
+    kind: str
+    source: str
+    began_s: float
+    ended_s: float
+    error: str
+
+
+Event = Ready | Started | Tokens | Finished | Failed | Reply | AdapterIoEnded
 Events = tuple[Event, ...]

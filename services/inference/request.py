@@ -43,13 +43,17 @@ class AdapterFile:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedAdapter:
-    """The one immutable version that a name meant when the request was admitted."""
+    """The one immutable version that a name meant when the request was admitted.
+
+    `traceparent` is of the call that it was resolved for, if that is traced: fetching it belongs there.
+    """
 
     key: AdapterKey
     version_name: str
     rank: int
     files: tuple[AdapterFile, ...]
     signature: Signature | None = None
+    traceparent: str = field(default="", compare=False)
 
     @property
     def tenant(self) -> str:

@@ -15,6 +15,7 @@ from protos.multilora.v1 import inference_pb2_grpc as pb_grpc
 from services.common.access_guard import caller_of
 from services.common.caller import Caller
 from services.common.errors import Reason, unavailable
+from services.common.tracing import Tracing
 from services.inference.adapter_name import check_adapter_name, full_version_name, tenant_of
 from services.inference.admission import AdapterResolver, Admission
 from services.inference.convert import event_to_wire, resident_to_wire, stats_to_wire, tier_from_wire
@@ -23,6 +24,7 @@ from services.inference.messages import AdapterInfo, Ready, ResidencyState
 from services.inference.page_token import take_page
 from services.inference.request import AdapterKey
 from services.inference.request_meter import RequestMeter
+from services.inference.request_spans import RequestSpans
 from services.inference.served_model import ServedModel
 from services.inference.shadows import Shadows
 from services.inference.stream import RequestStream
@@ -44,15 +46,17 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         *,
         tenants: Tenants,
         meter: RequestMeter | None = None,
+        spans: RequestSpans | None = None,
         max_shadows: int = 16,
         max_requests: int = 256,
     ) -> None:
         self._model = model
         self._engine = engine
         self._resolver = resolver
-        self._admission = Admission(model, resolver)
         self._tenants = tenants
         self._meter = meter
+        self._spans = spans or RequestSpans(Tracing())
+        self._admission = Admission(model, resolver, self._spans.tracing)
         self._shadows = Shadows(
             engine, resolver, model.tokenizer, max_copies=max_shadows, max_requests=max_requests
         )
@@ -93,6 +97,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             sink: EventSink = stream if ticket is None else CountedSink(stream, ticket)
             if self._meter is not None:
                 sink = self._meter.metered(inner, tenant_charged(inner, caller_of(context)), sink)
+            sink = self._spans.traced(inner, sink)
             # A client that goes away is CancelledError in an await but GeneratorExit in a yield.
             try:
                 self._shadows.make_room(self._num_working)

@@ -14,6 +14,7 @@ from typing import Protocol
 from kernels.lora_site import LoraSite
 from kernels.table_row import TableShape
 from services.common.errors import Code, Reason, ServiceError
+from services.common.trace_context import TraceContext, entered, parse
 from services.inference.adapters.adapter_weights import CONFIG_FILE, WEIGHTS_FILE, parse_adapter_weights
 from services.inference.adapters.completions import Fetched, FetchFailed, defect
 from services.inference.adapters.disk_cache import DiskCache
@@ -85,7 +86,8 @@ class Fetcher:
 
     def _guarded(self, fetch: Callable[[ResolvedAdapter], Fetched | None], adapter: ResolvedAdapter) -> None:
         try:
-            fetched = fetch(adapter)
+            with entered(_fetch_context(adapter)):
+                fetched = fetch(adapter)
         except ServiceError as error:
             self._post(FetchFailed(adapter.key, error))
         except OSError as error:
@@ -120,6 +122,12 @@ class Fetcher:
         packed = pack(adapter.key, weights, arena, self._row_shape, self._base_weight, self._workers)
         self._host_cache.put(packed)
         return Fetched(adapter.key, packed.num_pages, packed.num_bytes, source)
+
+
+def _fetch_context(adapter: ResolvedAdapter) -> TraceContext | None:
+    """The span of the fetch, whose id the front end knows too: calls to the store are its children."""
+    request = parse(adapter.traceparent)
+    return None if request is None else request.named_child(f"fetch {adapter.key}")
 
 
 def _needed_files(adapter: ResolvedAdapter) -> list[AdapterFile]:

@@ -1,13 +1,17 @@
 """Opens channels to the adapter store, with TLS and this service's own token as the link says.
 
+Each call also carries the trace of whoever makes it.
+
 Must not know stubs. The token is read again for each call, so that a new one needs no restart.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import grpc
 
-from services.common.authorized_channel import AuthorizedChannel
+from services.common.authorized_channel import AuthorizedChannel, Metadata
+from services.common.trace_context import trace_metadata
 from services.inference.adapters.store_link import StoreLink
 
 _OPTIONS = (
@@ -30,9 +34,7 @@ def open_channel(link: StoreLink) -> grpc.Channel:
         if tls is None
         else grpc.secure_channel(address, tls, options=_OPTIONS)
     )
-    if link.token_file is None:
-        return channel
-    return cast(grpc.Channel, AuthorizedChannel(channel, link.metadata))
+    return cast(grpc.Channel, AuthorizedChannel(channel, _metadata_of(link)))
 
 
 def open_aio_channel(link: StoreLink) -> grpc.aio.Channel:
@@ -43,9 +45,12 @@ def open_aio_channel(link: StoreLink) -> grpc.aio.Channel:
         if tls is None
         else grpc.aio.secure_channel(address, tls, options=_OPTIONS)
     )
-    if link.token_file is None:
-        return channel
-    return cast(grpc.aio.Channel, AuthorizedChannel(channel, link.metadata))
+    return cast(grpc.aio.Channel, AuthorizedChannel(channel, _metadata_of(link)))
+
+
+def _metadata_of(link: StoreLink) -> Callable[[], Metadata]:
+    """This service's token and the trace of whoever makes the call."""
+    return lambda: (*link.metadata(), *trace_metadata())
 
 
 def _tls(link: StoreLink) -> grpc.ChannelCredentials | None:

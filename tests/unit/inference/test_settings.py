@@ -19,6 +19,8 @@ from services.inference.settings import Settings
         ({"metrics_port": 65536}, "--metrics-port"),
         ({"metrics_host": "nowhere"}, "--metrics-host"),
         ({"metrics_tenants": -1}, "--metrics-tenants"),
+        ({"otlp_endpoint": "collector:4317"}, "--otlp-endpoint"),
+        ({"trace_ratio": 1.5}, "--trace-ratio"),
         ({"vllm_metrics": True}, "--vllm-metrics: needs --metrics-port"),
     ],
 )

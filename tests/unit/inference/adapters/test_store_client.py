@@ -16,6 +16,7 @@ from protos.multilora.v1.adapter_store_pb2_grpc import (
 from services.common.errors import Code, Reason, ServiceError, not_found
 from services.common.interceptors import ErrorInterceptor
 from services.common.rpc_meter import RpcMeter
+from services.common.tracing import Tracing
 from services.inference.adapters.store_client import AsyncStoreClient
 from services.inference.adapters.store_link import StoreLink
 from services.inference.adapters.store_reader import StoreReader
@@ -64,7 +65,7 @@ def chunk(data, crc32c=None):
 @pytest.fixture
 async def store():
     servicer = ScriptedStore()
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMeter())])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMeter(), Tracing())])
     add_AdapterStoreServiceServicer_to_server(servicer, server)
     servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     servicer.server = server

@@ -14,6 +14,7 @@ from protos.multilora.v1.adapter_store_pb2_grpc import (
 from services.common.errors import Reason, invalid_field, unavailable
 from services.common.interceptors import ErrorInterceptor
 from services.common.rpc_meter import RpcMeter
+from services.common.tracing import Tracing
 from services.inference.adapter_name import parse_reference
 from services.inference.adapters.known_names import KnownNames
 from services.inference.adapters.store_watch import StoreWatch
@@ -72,7 +73,7 @@ class Rig:
 @pytest.fixture
 async def rig():
     store, names = ScriptedStore(), KnownNames()
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMeter())])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMeter(), Tracing())])
     add_AdapterStoreServiceServicer_to_server(store, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
