@@ -8,21 +8,17 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from services.common.caller import Caller
 from services.common.errors import Code, Reason, ServiceError, unavailable
 from services.common.gate import OpenGate, TokenGate
 from services.common.server import Server
 from services.common.serving import credentials_of, open_tracing, say_who_may_call
-from services.inference.adapters.store_watch import ChangeListener
-from services.inference.admission import AdapterResolver
 from services.inference.caller_cache import CallerCache
 from services.inference.engine_keeper import EngineGivenUpError, EngineKeeper
 from services.inference.engine_link import EngineLink
-from services.inference.lease_keeper import LeaseKeeper, LeaseStore
+from services.inference.lease_keeper import LeaseKeeper
 from services.inference.messages import Ready
-from services.inference.model.config import ModelConfig
 from services.inference.model.digest import base_model_digest
 from services.inference.noted_resolver import NotedResolver
 from services.inference.registration import SERVICE_NAME, add_to_server
@@ -31,7 +27,8 @@ from services.inference.request_spans import RequestSpans
 from services.inference.served_model import ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import Settings
-from services.inference.tenant_directory import TenantDirectory, TenantSettings
+from services.inference.store_port import Store
+from services.inference.tenant_directory import TenantDirectory
 from services.inference.tenants import Tenants
 from services.inference.verified_resolver import VerifiedResolver
 
@@ -44,36 +41,6 @@ FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 # What was cut off may be sent again at once: to another server.
 CUT_OFF_RETRY_S = 1.0
-
-
-class Store(AdapterResolver, LeaseStore, Protocol):
-    """What the service asks of the adapter store."""
-
-    async def register_base_model(self, name: str, digest: str, config: ModelConfig, max_rank: int) -> None:
-        """Tells the store what uploads are checked against. Raises ServiceError."""
-        ...
-
-    async def authenticate(self, secret: str, *, is_known: bool = False) -> Caller:
-        """Whose token it is. Raises BAD_TOKEN, STORE_UNAVAILABLE.
-
-        The latter at once if the store is silent and that `is_known`.
-        """
-        ...
-
-    async def tenant(self, name: str, *, is_known: bool = False) -> TenantSettings:
-        """What the tenant may use of this server and whose signatures it trusts. Raises STORE_UNAVAILABLE.
-
-        At once if the store is silent and that `is_known`.
-        """
-        ...
-
-    async def watch(self, listeners: Sequence[ChangeListener] = ()) -> None:
-        """Hears what changes there until it is cancelled; so do `listeners`."""
-        ...
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        ...
 
 
 class FrontEnd:

@@ -5,14 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
-from tests.adapter_files import WEIGHTS, adapter_files, large_adapter_files
-from tests.integration.adapter_store.store_process import StoreProcess, push, read, register
+from services.adapter_store.servicer import wire
+from tests.adapter_files import WEIGHTS, adapter_files, declared, large_adapter_files
+from tests.integration.adapter_store.store_process import StoreProcess, chunks, push, read, register
 
+LARGE = "README.md"
 MODULE = [sys.executable, "-m", "services.adapter_store"]
 
 
@@ -97,3 +101,50 @@ def test_config_is_read_back_as_it_was(tmp_path):
         with pytest.raises(grpc.RpcError) as caught:
             push(store.stub, "acme/support", large_adapter_files(5000, seed=1))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def stopped_in_an_upload(store, files):
+    """Sends half of LARGE, has the store told to stop, and sends the rest; how the upload ended."""
+    register(store.stub)
+    started = store.stub.StartUpload(
+        pb.StartUploadRequest(parent="acme/support", files=wire.files(declared(files)), request_id="one")
+    )
+    half, was_told = len(files[LARGE]) // 2, threading.Event()
+
+    def messages():
+        for message in chunks(started.upload_id, LARGE, files[LARGE], 0):
+            if message.write_offset > half and not was_told.is_set():
+                was_told.set()
+                health = health_pb2_grpc.HealthStub(store.channel).Watch(health_pb2.HealthCheckRequest())
+                assert next(health).status == health_pb2.HealthCheckResponse.SERVING
+                store.process.terminate()
+                assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+                health.cancel()
+            yield message
+
+    return store.stub.Upload.future(messages()), started
+
+
+def test_an_upload_goes_on_in_a_drain(tmp_path):
+    files = large_adapter_files(1 << 20, seed=1)
+    with StoreProcess(tmp_path / "store", tmp_path / "log") as store:
+        upload, _ = stopped_in_an_upload(store, files)
+        assert upload.result(timeout=30).persisted_bytes == len(files[LARGE])
+        assert store.process.wait(30) == 0
+
+
+def test_an_upload_that_a_drain_has_no_time_for_is_gone_on_with(tmp_path):
+    files = large_adapter_files(1 << 20, seed=1)
+    with StoreProcess(tmp_path / "store", tmp_path / "log", "--drain-grace-s", "0") as store:
+        upload, started = stopped_in_an_upload(store, files)
+        # Whether it was faster than the end of the store is chance.
+        upload.exception(timeout=30)
+        assert store.process.wait(30) == 0
+    with StoreProcess(tmp_path / "store", tmp_path / "log") as store:
+        status = store.stub.GetUpload(pb.GetUploadRequest(upload_id=started.upload_id))
+        persisted = {each.path: each.persisted_bytes for each in status.persisted}
+        assert persisted[LARGE] > 0
+        version = push(store.stub, "acme/support", files, request_id="one")
+        assert pb.VersionState.Name(version.state) == "ACTIVE"
+        assert read(store.stub, "acme/support", LARGE) == files[LARGE]
+    assert "Traceback" not in (tmp_path / "log").read_text()
