@@ -89,6 +89,20 @@ class ServiceProcess:
         except ProcessLookupError:
             return
 
+    def cpu_s(self) -> float:
+        """CPU seconds that the service's processes have used since they started."""
+        assert self._process is not None
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # Past the name, which may hold anything: state ppid pgrp session ... utime stime.
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self._process.pid:
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def with_log(self, message: str) -> str:
         """`message` and the last lines of the service's log."""
         lines = self.log_path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]

@@ -67,7 +67,7 @@ async def running_stack(say: Say, *, fixed_ports: bool = False) -> AsyncIterator
         try:
             await store.start(_STORE_READY_S)
             say(f"adapter store   {store.address}   SQLite and blobs in {directory}")
-            arguments = _serve_arguments(store.address, directory, fixed_ports)
+            arguments = serve_arguments(store.address, directory, fixed_ports)
             server = ServiceProcess("the inference service", arguments, directory / "serve.log")
             started.append(server)
             await server.start(_SERVE_READY_S)
@@ -85,7 +85,8 @@ def _store_arguments(directory: Path, fixed_ports: bool) -> tuple[str, ...]:
     return ("store", "--data-dir", str(directory / "store"), "--listen", _address(7001, fixed_ports))
 
 
-def _serve_arguments(store: str, directory: Path, fixed_ports: bool) -> tuple[str, ...]:
+def serve_arguments(store: str, directory: Path, fixed_ports: bool) -> tuple[str, ...]:
+    """The command line of an inference service on the demo's model, its cache in `directory`."""
     return (
         *("serve", "--model", str(MODEL), "--base-model", BASE_MODEL, "--store", store, "--device", "cpu"),
         *("--listen", _address(7000, fixed_ports), "--cache-dir", str(directory / "cache")),
