@@ -121,7 +121,8 @@ async def watch(client, heard, pushes):
                 return
 
 
-@pytest.mark.parametrize("num_streams", [4, pytest.param(32, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("num_streams", [4, 32])
 async def test_no_stream_breaks_and_nothing_is_refused(cluster, num_streams):
     heard, exit_codes = [], []
     async with StoreClient(cluster.store) as registry, InferenceClient(cluster.server) as client:
