@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import psycopg
@@ -15,7 +16,10 @@ import pytest
 from sqlalchemy import event
 
 from protos.multilora.v1 import adapter_store_pb2 as pb
+from services.adapter_store.blobs import LocalBlobs
 from services.adapter_store.domain.names import Reference
+from services.adapter_store.metadata import Database
+from services.adapter_store.right_place import MAX_LOOKED_FOR
 from services.adapter_store.settings import PlaceSettings
 from services.adapter_store.store import Store, open_store
 from tests.integration.adapter_store.store_process import StoreProcess
@@ -77,6 +81,8 @@ def stores(databases, tmp_path) -> Iterator[dict[int, Store]]:
 
 @contextlib.contextmanager
 def stubs(databases, tmp_path) -> Iterator[dict]:
+    for size, url in databases.items():
+        keep_some_bytes(url, tmp_path / str(size))
     with contextlib.ExitStack() as opened:
         yield {
             size: opened.enter_context(
@@ -84,6 +90,17 @@ def stubs(databases, tmp_path) -> Iterator[dict]:
             ).stub
             for size, url in databases.items()
         }
+
+
+def keep_some_bytes(url: str, data_dir: Path) -> None:
+    """A store starts only where it finds some of its database's bytes: files that nobody reads here."""
+    stand_in = data_dir / "stand-in"
+    data_dir.mkdir()
+    stand_in.write_bytes(b"read by nobody")
+    blobs = LocalBlobs(PlaceSettings().blob_dir(data_dir))
+    with contextlib.closing(Database(url)) as database, database.read() as uow:
+        for sha256 in uow.blobs.some_readable(MAX_LOOKED_FOR):
+            blobs.put(stand_in, sha256)
 
 
 def compare(what: str, databases: dict[int, str], num_calls: int, call: Callable[[int, int], None]) -> None:
