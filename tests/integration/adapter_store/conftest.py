@@ -9,12 +9,17 @@ import grpc
 import pytest
 
 from protos.multilora.v1 import adapter_store_pb2_grpc as pb_grpc
-from services.adapter_store.imports import ImportPlaces
+from services.adapter_store.blobs import LocalBlobs
+from services.adapter_store.imports import ImportPlaces, ImportRoom
+from services.adapter_store.metadata import Database
 from services.adapter_store.servicer import SERVICE_NAME, add_to_server
 from services.adapter_store.settings import PlaceSettings
-from services.adapter_store.store import Store, open_store
+from services.adapter_store.staging import LocalStaging
+from services.adapter_store.store import Store, open_store, utc_now
 from services.common.gate import OpenGate
 from services.common.server import Server
+from tests.adapter_files import BASE_MODEL
+from tests.integration.adapter_store.import_world import NAME
 
 
 @pytest.fixture
@@ -40,3 +45,25 @@ async def stub(at_rest: Store) -> AsyncIterator[pb_grpc.AdapterStoreServiceStub]
         async with grpc.aio.insecure_channel(address) as channel:
             yield pb_grpc.AdapterStoreServiceStub(channel)
         await server.inner.stop(None)
+
+
+@pytest.fixture
+def make_store(tmp_path, sqlite_url):
+    """Makes the store of this test, with what it may import from."""
+    databases = []
+
+    def make(max_scratch_bytes=1 << 30, **places) -> Store:
+        database = Database(sqlite_url)
+        databases.append(database)
+        blobs = LocalBlobs(tmp_path / "blobs")
+        staging = LocalStaging(tmp_path / "uploads", blobs)
+        room = ImportRoom(tmp_path / "imports", ImportPlaces(**places), max_scratch_bytes)
+        store = Store(database, blobs, staging, 1 << 20, utc_now, room)
+        store.base_models.register(BASE_MODEL)
+        if len(databases) == 1:
+            store.adapters.create(NAME, BASE_MODEL.name, "", "", {})
+        return store
+
+    yield make
+    for database in databases:
+        database.close()
